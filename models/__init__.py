@@ -1,0 +1,1 @@
+"""ConvMixer and ViT classifiers whose patch embedding accepts encrypted images."""

@@ -1,0 +1,1 @@
+"""Training and evaluation of classifiers on encrypted images, one configuration a result."""
