@@ -5,13 +5,14 @@ It takes PIL images, NumPy arrays and torch tensors and gives the same type back
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from etc_data.errors import ImageError, NonceError, SchemeError
-from etc_data.fitting import Fit, fit_image
+from etc_data.fitting import Fit, fit_image, is_pil
 from etc_data.keys import SecretKey
 from etc_data.keystream import StreamFactory
 from etc_data.plans import Plan
@@ -27,8 +28,10 @@ EXIF_ORIENTATION = 0x0112
 Nonces = bytes | Sequence[bytes] | None
 ImageType = TypeVar("ImageType", bound=Any)
 
-# Plans of the sizes in use; a 224 px plan and its index take 1.4 MB.
+# Plans of the sizes in use.  A plan takes about 27 bytes a pixel, 1.4 MB at 224 px, and photos of
+# full size must not fill the memory.
 _CACHED_PLANS = 32
+_CACHED_PIXELS = 1 << 25
 
 
 class Cipher:
@@ -63,7 +66,7 @@ class Cipher:
             context: a public text; data sets that share a key but not a context share no draws.
 
         Raises:
-            SchemeError: there is no such scheme or key scope.
+            SchemeError: there is no such scheme or key scope, or an argument is of another type.
         """
         self.scheme = Scheme.preset(scheme) if isinstance(scheme, str) else scheme
         if not isinstance(self.scheme, Scheme):
@@ -75,6 +78,10 @@ class Cipher:
             )
         if key_scope not in (None, "dataset", "image"):
             raise SchemeError(f'key_scope is {key_scope!r}; it must be "dataset" or "image"')
+        try:
+            context.encode("utf-8")
+        except (AttributeError, UnicodeEncodeError):
+            raise SchemeError(f"context is {context!r}; it must be a text") from None
         self.key_scope: KeyScope = key_scope or self.scheme.default_key_scope
         self.context = context
         self._key = key
@@ -84,6 +91,10 @@ class Cipher:
     def key_id(self) -> str:
         """The public one-way fingerprint of the key."""
         return self._key.id
+
+    def subkey(self, purpose: str) -> bytes:
+        """Returns a sub-key of the cipher's key, for what belongs to a data set beside its pixels."""
+        return self._key.subkey(purpose)
 
     def __repr__(self) -> str:
         context = f", context={self.context!r}" if self.context else ""
@@ -143,9 +154,16 @@ class Cipher:
                 return plan
             # A nonce is seldom met twice, so only plans that serve many images are kept.
             self._plans[key] = plan
-            while len(self._plans) > _CACHED_PLANS:
-                self._plans.popitem(last=False)
+            while self._caches_too_much():
+                # Another thread may have emptied it meanwhile.
+                with suppress(KeyError):
+                    self._plans.popitem(last=False)
         return plan
+
+    def _caches_too_much(self) -> bool:
+        sizes = list(self._plans)
+        pixels = sum(height * width for height, width, _, _ in sizes)
+        return len(sizes) > _CACHED_PLANS or (len(sizes) > 1 and pixels > _CACHED_PIXELS)
 
     def _check_nonce(self, nonce: bytes | None) -> None:
         if self.key_scope == "dataset":
@@ -180,6 +198,8 @@ class Cipher:
             NonceError: a nonce is missing, unwanted, or there is not one per item.
         """
         if fit is not None:
+            # Fitting would hide what is wrong: it drops EXIF tags and cuts values off at 1.
+            check_image(image)
             image = fit_image(image, self.scheme.block_size, fit)
         encrypted: ImageType = self._apply(image, nonce, inverse=False)
         return encrypted
@@ -200,23 +220,12 @@ class Cipher:
         return decrypted
 
     def _apply(self, image: Any, nonce: Nonces, inverse: bool) -> Any:
-        if isinstance(image, np.ndarray):
-            _check_floats(image, np.issubdtype(image.dtype, np.floating))
-            height_axis = -3
-        elif type(image).__module__.startswith("PIL."):
-            return _through_pil(image, lambda array: self._apply(array, nonce, inverse))
-        elif hasattr(image, "is_floating_point"):
-            _check_floats(image, image.is_floating_point())
-            height_axis = -2
-        else:
-            raise ImageError(
-                f"cannot encrypt a {type(image).__name__}; give a PIL image, a NumPy array or a tensor"
-            )
-        if image.ndim < COLORS:
-            raise ImageError(
-                f"an image has 3 dimensions or more, not shape {tuple(image.shape)}; "
-                "NumPy [..., H, W, 3], torch [..., 3, H, W]"
-            )
+        check_image(image)
+        if is_pil(image):
+            from PIL import Image
+
+            return Image.fromarray(self._apply(np.asarray(image), nonce, inverse))
+        height_axis = -3 if isinstance(image, np.ndarray) else -2
         height, width = image.shape[height_axis], image.shape[height_axis + 1]
         if nonce is None or isinstance(nonce, bytes):
             self._check_nonce(nonce)
@@ -240,9 +249,30 @@ class Cipher:
         return torch.stack(items)
 
 
-def _through_pil(image: "Image.Image", apply: Callable[[Any], Any]) -> "Image.Image":
-    from PIL import Image
+def check_image(image: Any) -> None:
+    """Checks that an image can be encrypted as it is; its size is checked against a scheme.
 
+    Raises:
+        ImageError: its type, mode, dtype, shape or values do not fit, or an EXIF tag says that its
+            pixels lie rotated.
+    """
+    if is_pil(image):
+        _check_pil(image)
+    elif isinstance(image, np.ndarray):
+        floating = np.issubdtype(image.dtype, np.floating)
+        _check_values(image, floating, floating or image.dtype == np.uint8)
+    elif hasattr(image, "is_floating_point"):
+        import torch
+
+        floating = image.is_floating_point()
+        _check_values(image.detach(), floating, floating or image.dtype == torch.uint8)
+    else:
+        raise ImageError(
+            f"cannot encrypt a {type(image).__name__}; give a PIL image, a NumPy array or a tensor"
+        )
+
+
+def _check_pil(image: "Image.Image") -> None:
     if image.mode != "RGB":
         raise ImageError(
             f"PIL image of mode {image.mode}; it must be RGB",
@@ -255,10 +285,16 @@ def _through_pil(image: "Image.Image", apply: Callable[[Any], Any]) -> "Image.Im
             "would lose the tag that says so",
             "etc_data.sources.load_rgb or PIL.ImageOps.exif_transpose turns it upright",
         )
-    return Image.fromarray(apply(np.asarray(image)))
 
 
-def _check_floats(image: Any, floating: bool) -> None:
+def _check_values(image: Any, floating: bool, known_dtype: bool) -> None:
+    if image.ndim < COLORS:
+        raise ImageError(
+            f"an image has 3 dimensions or more, not shape {tuple(image.shape)}; "
+            "NumPy [..., H, W, 3], torch [..., 3, H, W]"
+        )
+    if not known_dtype:
+        raise ImageError(f"image of dtype {image.dtype}; images are uint8 or floating point in [0, 1]")
     if not floating or 0 in image.shape:
         return
     low, high = float(image.min()), float(image.max())

@@ -107,7 +107,8 @@ class KeyStream:
             ranked = np.take_along_axis(words, order, axis=1)
             distinct = (ranked[:, 1:] != ranked[:, :-1]).all(axis=1)
             if np.count_nonzero(distinct) >= count:
-                return order[distinct][:count]
+                rows: IntArray = order[distinct][:count]
+                return rows
             rows_wanted += count
 
     def _words(self, count: int) -> npt.NDArray[np.uint64]:
@@ -116,4 +117,5 @@ class KeyStream:
 
 def derived_permutation(subkey: bytes, purpose: tuple[bytes, ...], length: int) -> IntArray:
     """Returns one keyed permutation outside of any scheme, such as the order of a data set."""
-    return KeyStream(subkey, label((VERSION, *purpose))).permutations(1, length)[0]
+    order: IntArray = KeyStream(subkey, label((VERSION, *purpose))).permutations(1, length)[0]
+    return order

@@ -1,0 +1,64 @@
+"""Files that are whole under their final name or do not exist there."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+TEMPORARY_SUFFIX = ".partial"
+
+
+class HashingFile:
+    """Counts and hashes what is written through it, for a tar that is written once, front to back."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.bytes_written = 0
+
+    def write(self, data: bytes) -> int:
+        """Writes all of `data`."""
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes_written += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Returns how many bytes were written."""
+        return self.bytes_written
+
+    def sha256(self) -> str:
+        """Returns the hash of all that was written, in hex."""
+        return self._hash.hexdigest()
+
+
+@contextlib.contextmanager
+def published(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary file beside `path` and renames it there when the block ends without error.
+
+    A power cut after the rename still finds the whole file: it reaches the disk first.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def publish_json(path: Path, value: Any) -> None:
+    """Publishes a value as readable JSON; the same value gives the same bytes."""
+    with published(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode("ascii"))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Returns a value as JSON with sorted keys, no spaces and escaped non-ASCII, for hashing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")

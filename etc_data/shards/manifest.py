@@ -1,0 +1,233 @@
+"""The manifest: what a folder of shards is, written last and sealed with the key."""
+
+import hmac
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from etc_data.cipher import Cipher
+from etc_data.errors import ManifestError, SchemeError, WrongKeyError
+from etc_data.keys import SecretKey
+from etc_data.schemes import KeyScope, Scheme
+from etc_data.shards.files import canonical_json, publish_json
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_NAME = "etc-data-shards"
+FORMAT_VERSION = 1
+SPLIT_PATTERN = r"[A-Za-z0-9_]{1,64}"
+# Names are joined to the folder's path, so nothing else may come out of a manifest.
+_SHARD_PATTERN = re.compile(rf"{SPLIT_PATTERN}-[0-9]{{6}}\.tar")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard as the manifest lists it.
+
+    Attributes:
+        name: file name, ``{split}-{number}.tar``.
+        split: such as ``"train"``.
+        bytes: of the file.
+        samples: how many it holds.
+        sha256: of the file, in hex.
+    """
+
+    name: str
+    split: str
+    bytes: int
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards is; docs/format.md, "Manifest", tells the fields."""
+
+    scheme: Scheme
+    key_id: str
+    key_scope: KeyScope
+    context: str
+    size: tuple[int, int] | None
+    resize: str
+    fit: str | None
+    codec: dict[str, Any]
+    labels: str
+    classes: int
+    shards: tuple[ShardEntry, ...]
+    hmac: str = field(default="", repr=False)
+
+    @property
+    def splits(self) -> dict[str, tuple[ShardEntry, ...]]:
+        """The shards of each split, in order."""
+        names = dict.fromkeys(shard.split for shard in self.shards)
+        return {name: tuple(s for s in self.shards if s.split == name) for name in names}
+
+    @property
+    def samples(self) -> int:
+        """How many samples all shards hold."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all shards in bytes."""
+        return sum(shard.bytes for shard in self.shards)
+
+    def cipher(self, key: SecretKey) -> Cipher:
+        """Returns the cipher that the data set was written with.
+
+        Raises:
+            WrongKeyError: the key's id is another.
+        """
+        check_key_id(self.key_id, key)
+        return Cipher(self.scheme, key, key_scope=self.key_scope, context=self.context)
+
+    # -- to and from JSON -----------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the manifest as what JSON can hold, in the order a reader would like."""
+        scheme = self.scheme.describe()
+        return {
+            "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
+            "scheme": scheme["name"],
+            "steps": scheme["steps"],
+            "key_id": self.key_id,
+            "key_scope": self.key_scope,
+            "context": self.context,
+            "size": None if self.size is None else list(self.size),
+            "resize": self.resize,
+            "fit": self.fit,
+            "codec": self.codec,
+            "labels": self.labels,
+            "classes": self.classes,
+            "samples": self.samples,
+            "splits": {
+                name: {"samples": sum(shard.samples for shard in shards), "shards": len(shards)}
+                for name, shards in self.splits.items()
+            },
+            "shards": [asdict(shard) for shard in self.shards],
+            "hmac": self.hmac,
+        }
+
+    def _seal(self, seal_key: bytes) -> str:
+        unsealed = {name: value for name, value in self.to_dict().items() if name != "hmac"}
+        return hmac.digest(seal_key, canonical_json(unsealed), "sha256").hex()
+
+    def write(self, folder: Path, seal_key: bytes) -> "Manifest":
+        """Publishes the manifest sealed with the sub-key ``"manifest"``, and returns it so."""
+        sealed = replace(self, hmac=self._seal(seal_key))
+        publish_json(folder / MANIFEST_NAME, sealed.to_dict())
+        return sealed
+
+    def check_seal(self, key: SecretKey) -> None:
+        """Checks that the manifest is as its owner wrote it.
+
+        Raises:
+            WrongKeyError: the key's id is another.
+            ManifestError: the manifest was altered after it was written.
+        """
+        check_key_id(self.key_id, key)
+        if not hmac.compare_digest(self._seal(key.subkey("manifest")).encode(), self.hmac.encode()):
+            raise ManifestError(
+                "the manifest was altered after it was written: its seal (HMAC) differs",
+                "do not trust this data set; compare it with your own copy",
+            )
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Reads a folder's manifest and checks its form.
+
+        Raises:
+            ManifestError: there is none, or it is malformed or of a newer format.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            known = "it does not exist" if not folder.exists() else "it has no manifest.json"
+            raise ManifestError(
+                f"{folder} is no finished data set: {known}",
+                "the manifest is written last; run the encryption again",
+            ) from None
+        except OSError as error:
+            raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError:
+            raise ManifestError(f"{path} is damaged: it is not JSON") from None
+        try:
+            return cls.from_dict(value)
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}", error.hint) from None
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "Manifest":
+        """Returns the manifest that `to_dict` told of.
+
+        Raises:
+            ManifestError: it is malformed or of a newer format.
+        """
+        if not isinstance(value, dict) or not isinstance(value.get("format"), str):
+            raise ManifestError("this is no manifest of etc-data: it has no format")
+        name, _, version = value["format"].partition("/")
+        if name != FORMAT_NAME or not version.isdecimal():
+            raise ManifestError(f"this is no manifest of etc-data: its format is {value['format']!r}")
+        if int(version) != FORMAT_VERSION:
+            raise ManifestError(
+                f"the format is {value['format']}; this etc-data reads {FORMAT_NAME}/{FORMAT_VERSION}",
+                "upgrade etc-data",
+            )
+        try:
+            manifest = cls._from_fields(value)
+        except (KeyError, TypeError, ValueError, SchemeError) as error:
+            what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ManifestError(f"the manifest is malformed: {what}") from None
+        if manifest.to_dict() != value:
+            raise ManifestError("the manifest is malformed: its totals or fields do not agree")
+        return manifest
+
+    @classmethod
+    def _from_fields(cls, value: dict[str, Any]) -> "Manifest":
+        shards = tuple(ShardEntry(**entry) for entry in value["shards"])
+        for shard in shards:
+            if not _SHARD_PATTERN.fullmatch(shard.name) or shard.name[:-11] != shard.split:
+                raise ValueError(f"{shard.name!r} is no shard name")
+            numbers = (shard.bytes, shard.samples)
+            if not all(type(number) is int and number >= 0 for number in numbers):
+                raise ValueError(f"shard {shard.name} has sizes {numbers}")
+        if len({shard.name for shard in shards}) != len(shards):
+            raise ValueError("a shard is listed twice")
+        if value["key_scope"] not in ("dataset", "image"):
+            raise ValueError(f"key_scope is {value['key_scope']!r}")
+        size = value["size"]
+        return cls(
+            scheme=Scheme.from_description({"name": value["scheme"], "steps": value["steps"]}),
+            key_id=_text(value["key_id"]),
+            key_scope=value["key_scope"],
+            context=_text(value["context"]),
+            size=None if size is None else (int(size[0]), int(size[1])),
+            resize=_text(value["resize"]),
+            fit=value["fit"],
+            codec=dict(value["codec"]),
+            labels=_text(value["labels"]),
+            classes=int(value["classes"]),
+            shards=shards,
+            hmac=_text(value["hmac"]),
+        )
+
+
+def check_key_id(key_id: str, key: SecretKey) -> None:
+    """Checks that a key is the one that data was encrypted with.
+
+    Raises:
+        WrongKeyError: its id is another.
+    """
+    if key_id != key.id:
+        raise WrongKeyError(
+            f"this was encrypted with key {key_id}, but the key given is {key.id}",
+            "pixels cannot tell a wrong key; give the key file whose comment names that id",
+        )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value

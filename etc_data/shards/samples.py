@@ -1,0 +1,180 @@
+"""One sample: from the bytes of a photo to the members of a shard, and back.
+
+Encoding is a pure function of (item, position, key, options), so that any engine on any number of
+workers writes the same bytes.
+"""
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from etc_data.cipher import NONCE_BYTES, Cipher
+from etc_data.codecs import Codec
+from etc_data.errors import CodecError
+from etc_data.fitting import Fit
+from etc_data.keystream import VERSION, label
+from etc_data.shards.files import canonical_json
+from etc_data.sources.images import fit_to_grid, load_rgb, resize_to
+
+SAMPLE_VERSION = 1
+
+Resize = Literal["crop", "exact"]
+
+
+@dataclass(frozen=True)
+class SampleEncoder:
+    """Everything that is the same for all samples of a data set.
+
+    Attributes:
+        cipher: scheme, key, key scope and context.
+        codec: JPEG or PNG.
+        size: (height, width) in pixels that all images are brought to; None keeps each one's own.
+        resize: ``"crop"`` covers the size and cuts around the center, ``"exact"`` stretches.
+        fit: what to do with images that then do not fit the grid (see `Cipher.encrypt`).
+        labels: whether labels are written.
+        allow_noise: whether JPEG is accepted for a scheme that is noise to it.
+    """
+
+    cipher: Cipher
+    codec: Codec
+    size: tuple[int, int] | None
+    resize: Resize = "crop"
+    fit: Fit | None = None
+    labels: bool = True
+    allow_noise: bool = False
+
+    def check(self) -> None:
+        """Checks the options against each other, before any image is read.
+
+        Raises:
+            CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
+            GeometryError: `size` does not fit the scheme's grid and `fit` is None.
+        """
+        scheme = self.cipher.scheme
+        if self.codec.extension == "jpg" and not scheme.jpeg_friendly and not self.allow_noise:
+            raise CodecError(
+                f"scheme {scheme.name} looks like noise to JPEG: files grow and decryption is poor",
+                "use lossless coding (--lossless), or accept the loss with --allow-noise",
+            )
+        if self.size is not None and self.fit is None:
+            scheme.check_size(*self.size)
+
+    def options(self) -> dict[str, Any]:
+        """Returns what decides the bytes of a sample, besides item, position and key."""
+        return {
+            "codec": self.codec.describe(),
+            "context": self.cipher.context,
+            "fit": self.fit,
+            "key_scope": self.cipher.key_scope,
+            "resize": self.resize,
+            "scheme": self.cipher.scheme.describe(),
+            "size": None if self.size is None else list(self.size),
+        }
+
+    @cached_property
+    def _options_hash(self) -> bytes:
+        return hashlib.sha256(canonical_json(self.options())).digest()
+
+    @cached_property
+    def _nonce_key(self) -> bytes:
+        return self.cipher.subkey("nonces")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
+
+    def nonce(self, split: str, position: int, source_hash: bytes, copy: int = 0) -> bytes | None:
+        """Returns the nonce of a sample: derived, not drawn; None with key scope ``"dataset"``."""
+        if self.cipher.key_scope != "image":
+            return None
+        fields = (
+            VERSION,
+            self._options_hash,
+            split.encode("ascii"),
+            position.to_bytes(8, "big"),
+            source_hash,
+            copy.to_bytes(4, "big"),
+        )
+        return hmac.digest(self._nonce_key, label(fields), "sha256")[:NONCE_BYTES]
+
+    def encode_file(
+        self, data: bytes, label_number: int, split: str, position: int
+    ) -> list[tuple[str, bytes]]:
+        """Returns the members of a sample, from the bytes of an image file.
+
+        Raises:
+            UnreadableImageError: it is no picture, damaged, or cannot be converted exactly.
+            GeometryError: it does not fit the grid and `fit` is None.
+        """
+        source_hash = hashlib.sha256(data).digest()
+        return self.encode_image(load_rgb(data), label_number, split, position, source_hash)
+
+    def encode_image(
+        self,
+        image: Image.Image,
+        label_number: int,
+        split: str,
+        position: int,
+        source_hash: bytes,
+    ) -> list[tuple[str, bytes]]:
+        """Returns the members of a sample, (name, content) sorted by name.
+
+        Args:
+            image: upright, of mode RGB.
+            label_number: the class, or −1 for none.
+            split: such as ``"train"``.
+            position: of the sample in its split.
+            source_hash: 32 bytes that stand for the source, for the nonce alone.
+        """
+        if self.size is not None:
+            image = resize_to(image, *self.size, mode=self.resize)
+        if self.fit is not None:
+            image = fit_to_grid(image, self.cipher.scheme.block_size, self.fit)
+        pixels = np.asarray(image)
+        nonce = self.nonce(split, position, source_hash)
+        encrypted = self.cipher.encrypt(pixels, nonce=nonce)
+        info = {
+            "copy": 0,
+            "height": pixels.shape[0],
+            "key_id": self.cipher.key_id,
+            "key_scope": self.cipher.key_scope,
+            "nonce": "" if nonce is None else nonce.hex(),
+            "scheme": self.cipher.scheme.name,
+            "version": SAMPLE_VERSION,
+            "width": pixels.shape[1],
+        }
+        key = f"{split}-{position:09d}"
+        members = [
+            (f"{key}.{self.codec.extension}", self.codec.encode(encrypted)),
+            (f"{key}.json", canonical_json(info)),
+        ]
+        if self.labels and label_number >= 0:
+            members.insert(0, (f"{key}.cls", b"%d" % label_number))
+        return members
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample as it stands in a shard.
+
+    Attributes:
+        key: such as ``train-000000042``; it tells nothing of the source.
+        image: the coded encrypted image.
+        label: the class, or −1.
+        info: the content of ``<key>.json``, as bytes.
+    """
+
+    key: str
+    image: bytes
+    label: int
+    info: bytes
+
+    def nonce(self) -> bytes | None:
+        """Returns the image's nonce, or None with key scope ``"dataset"``."""
+        text = json.loads(self.info)["nonce"]
+        return bytes.fromhex(text) if text else None
