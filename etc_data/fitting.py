@@ -8,15 +8,43 @@ from etc_data.errors import GeometryError, ImageError
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
 Fit = Literal["pad", "crop", "resize"]
+Resize = Literal["crop", "exact"]
+
+
+def prepare_image(
+    image: "Image.Image",
+    block_size: int,
+    *,
+    size: tuple[int, int] | None = None,
+    resize: Resize = "crop",
+    fit: Fit | None = None,
+) -> "Image.Image":
+    """Returns a PIL image (RGB) at the size that is encrypted: resized, then fitted to the grid.
+
+    Args:
+        image: upright, of mode RGB.
+        block_size: pixels per side.
+        size: (height, width) in pixels; None keeps the image's own.
+        resize: ``"crop"`` covers `size` and cuts around the center, ``"exact"`` stretches; the filter
+            is bicubic and antialiased.
+        fit: as in `fit_image`; None leaves the image as it is.
+    """
+    from etc_data.sources.images import fit_to_grid, resize_to
+
+    if size is not None:
+        image = resize_to(image, *size, mode=resize)
+    return image if fit is None else fit_to_grid(image, block_size, fit)
 
 
 def fit_image(image: Any, block_size: int, how: Fit) -> Any:
     """Returns the image with height and width multiples of `block_size`, of the same type.
 
     Args:
-        image: PIL image of mode RGB, NumPy [..., H, W, C] or torch [..., C, H, W].
+        image: PIL image of mode RGB, NumPy [..., H, W, C] or torch [..., C, H, W]; uint8, or floating
+            point in [0, 1].
         block_size: pixels per side.
         how: ``"pad"`` repeats the last row and column at the bottom and right, ``"crop"`` cuts around
             the center, ``"resize"`` goes to the nearest multiple, bicubic and antialiased.
@@ -27,7 +55,7 @@ def fit_image(image: Any, block_size: int, how: Fit) -> Any:
     """
     if how not in ("pad", "crop", "resize"):
         raise GeometryError(f'fit is {how!r}; it must be "pad", "crop" or "resize"')
-    if type(image).__module__.startswith("PIL."):
+    if is_pil(image):
         from etc_data.sources.images import fit_to_grid
 
         return fit_to_grid(image, block_size, how)
@@ -40,9 +68,19 @@ def fit_image(image: Any, block_size: int, how: Fit) -> Any:
     import torch
 
     # Tensors and arrays share one path; torch's antialiased bicubic filter is Pillow's.
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3) if is_array else image
+    # torch warns of arrays that are read-only, so such a one is copied.
+    tensor = (
+        torch.from_numpy(np.require(image, requirements=("C", "W"))).movedim(-1, -3)
+        if is_array
+        else image
+    )
     fitted = _fit_tensor(tensor, block_size, how)
     return np.ascontiguousarray(fitted.movedim(-3, -1).numpy()) if is_array else fitted
+
+
+def is_pil(image: Any) -> bool:
+    """Returns whether an image is a PIL image, without importing PIL; plugins subclass its classes."""
+    return any(base.__module__.startswith("PIL.") for base in type(image).__mro__)
 
 
 def _fit_tensor(image: "torch.Tensor", block_size: int, how: Fit) -> "torch.Tensor":
@@ -56,7 +94,8 @@ def _fit_tensor(image: "torch.Tensor", block_size: int, how: Fit) -> "torch.Tens
                 f"image of {height}×{width} pixels is smaller than one block of {block_size}; "
                 "pad or resize it"
             )
-        top, left = (height - new_height) // 2, (width - new_width) // 2
+        # round() goes to the even number at a half, as torchvision's CenterCrop does.
+        top, left = round((height - new_height) / 2), round((width - new_width) / 2)
         return image[..., top : top + new_height, left : left + new_width]
     if how == "pad":
         rows = torch.arange(-(-height // block_size) * block_size).clamp(max=height - 1)
@@ -67,7 +106,8 @@ def _fit_tensor(image: "torch.Tensor", block_size: int, how: Fit) -> "torch.Tens
     )
     batch = image.reshape(-1, *image.shape[-3:])
     resized = torch.nn.functional.interpolate(
-        batch if batch.is_floating_point() or batch.dtype == torch.uint8 else batch.float(),
+        # The filter is not made for 16-bit floats on every device.
+        batch.float() if batch.dtype in (torch.float16, torch.bfloat16) else batch,
         size=(new_height, new_width),
         mode="bicubic",
         antialias=True,
@@ -75,4 +115,4 @@ def _fit_tensor(image: "torch.Tensor", block_size: int, how: Fit) -> "torch.Tens
     if resized.is_floating_point():
         # The bicubic filter overshoots at edges.
         resized = resized.clamp(0, 1)
-    return resized.reshape(*image.shape[:-2], new_height, new_width)
+    return resized.to(image.dtype).reshape(*image.shape[:-2], new_height, new_width)

@@ -7,6 +7,7 @@ docs/format.md, "Key file", gives the bytes.
 import base64
 import binascii
 import os
+import re
 import unicodedata
 
 from etc_data.errors import KeyFileError
@@ -26,7 +27,7 @@ def seal_secret(secret: bytes, passphrase: str, *, log2_cost: int = LOG2_COST) -
     The passphrase is taken in Unicode form NFC as UTF-8.
 
     Raises:
-        KeyFileError: the passphrase is empty.
+        KeyFileError: the passphrase is empty, or no Unicode text.
     """
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -57,11 +58,14 @@ def open_secret(line: str, passphrase: str | None, origin: str = "key") -> bytes
         payload = base64.b32decode(body + "=" * (-len(body) % 8))
     except (binascii.Error, ValueError):
         payload = b""
+    if base64.b32encode(payload).decode("ascii").rstrip("=") != body:
+        payload = b""
     expected_bytes = _SALT_BYTES + _NONCE_BYTES + SECRET_BYTES + _TAG_BYTES
-    if len(payload) != expected_bytes or not (cost_text.isascii() and cost_text.isdigit()):
+    if len(payload) != expected_bytes or not re.fullmatch("[1-9][0-9]*", cost_text):
         raise KeyFileError(f"{origin} is damaged: its key line is cut short or mistyped")
-    log2_cost = int(cost_text)
-    if not 1 <= log2_cost <= _MAX_LOG2_COST:
+    # Python refuses to read a number of thousands of digits.
+    log2_cost = int(cost_text[:6])
+    if log2_cost > _MAX_LOG2_COST:
         raise KeyFileError(
             f"{origin} asks for scrypt cost 2^{cost_text[:6]}; at most 2^{_MAX_LOG2_COST} is accepted"
         )
@@ -77,5 +81,8 @@ def open_secret(line: str, passphrase: str | None, origin: str = "key") -> bytes
 def _stretch(passphrase: str, salt: bytes, log2_cost: int) -> bytes:
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-    normalized = unicodedata.normalize("NFC", passphrase).encode("utf-8")
-    return Scrypt(salt=salt, length=32, n=2**log2_cost, r=8, p=1).derive(normalized)
+    normalized = unicodedata.normalize("NFC", passphrase)
+    if any("\ud800" <= character <= "\udfff" for character in normalized):
+        # The codec's own error would carry the passphrase.
+        raise KeyFileError("the passphrase is no Unicode text; the terminal's encoding may be wrong")
+    return Scrypt(salt=salt, length=32, n=2**log2_cost, r=8, p=1).derive(normalized.encode("utf-8"))

@@ -233,8 +233,11 @@ def _only_key_line(data: bytes, origin: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise KeyFileError(f"{origin} is no key: it is not text") from None
-    lines = [line.strip() for line in text.splitlines()]
+        text = None
+    if text is None:
+        # Raised out here, so that the codec's error, which holds the whole file, is no part of it.
+        raise KeyFileError(f"{origin} is no key: it is not text")
+    lines = [line.strip(" \t\r") for line in text.split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
     if len(lines) != 1:
         raise KeyFileError(f"{origin} must hold exactly one key line, not {len(lines)}")
@@ -267,6 +270,8 @@ def _write_new_private_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+    except BaseException as error:
         path.unlink(missing_ok=True)
-        raise KeyFileError(f"key file {path} cannot be written: {error.strerror}") from None
+        if isinstance(error, OSError):
+            raise KeyFileError(f"key file {path} cannot be written: {error.strerror}") from None
+        raise

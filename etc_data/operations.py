@@ -60,7 +60,7 @@ class Operation:
                 )
 
     def text(self) -> str:
-        """Returns the canonical text, such as ``rotate-flip(16,8,common)``."""
+        """Returns the canonical text, such as ``rotate-flip(16,common,8)``."""
         return f"{self.name}({','.join(str(getattr(self, field.name)) for field in fields(self))})"
 
     def plan(self, height: int, width: int, open_stream: OpenStream) -> Plan:

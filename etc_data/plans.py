@@ -31,6 +31,10 @@ from etc_data.states import (
 
 Layout = Literal["hwc", "chw"]
 
+# Tables of all joined states are shared while they are small (an EtC block has 96 states).  They grow
+# with every step, so that beyond this only the states that occur are kept.
+_MAX_SHARED_STATES = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -109,7 +113,8 @@ class Plan:
             return self.regrouped(tile).then(second.regrouped(tile))
         first_state = self.state_of_tile[second.tile_order]
         pairs = second.state_of_tile * len(self.states) + first_state
-        if self.states.shared and second.states.shared:
+        every_pair = len(self.states) * len(second.states)
+        if self.states.shared and second.states.shared and every_pair <= _MAX_SHARED_STATES:
             states = join_shared(second.states, self.states)
         else:
             used, pairs = np.unique(pairs, return_inverse=True)

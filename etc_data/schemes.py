@@ -179,7 +179,7 @@ class Scheme:
         """
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SchemeError(f"a scheme's JSON cannot be read: {error}") from None
         return cls.from_description(value)
 
@@ -198,10 +198,11 @@ class Scheme:
 
 
 def _operation(value: Any) -> Operation:
-    if not isinstance(value, Mapping) or value.get("step") not in OPERATIONS:
+    name = value.get("step") if isinstance(value, Mapping) else None
+    if not isinstance(name, str) or name not in OPERATIONS:
         known = ", ".join(OPERATIONS)
         raise SchemeError(f"a step is an object whose step is one of {known}; met {value!r}")
-    operation = OPERATIONS[value["step"]]
+    operation = OPERATIONS[name]
     given = {key: entry for key, entry in value.items() if key != "step"}
     wanted = {f.name for f in fields(operation)}
     if set(given) != wanted:
@@ -245,16 +246,11 @@ def _etc(block: int) -> tuple[Operation, ...]:
     return (ScrambleBlocks(block), *_states(block, block, "independent"))
 
 
-def _blockwise(assignment: Assignment) -> Callable[..., tuple[Operation, ...]]:
-    def steps(block: int, sub_block: int | None = None) -> tuple[Operation, ...]:
-        if sub_block is None:
-            return _states(block, block, assignment)
-        return (
-            *_states(block, sub_block, assignment),
-            ScrambleSubBlocks(block, assignment, sub_block),
-        )
-
-    return steps
+def _sub_blockwise(assignment: Assignment) -> Callable[..., tuple[Operation, ...]]:
+    return lambda block, sub_block: (
+        *_states(block, sub_block, assignment),
+        ScrambleSubBlocks(block, assignment, sub_block),
+    )
 
 
 def _shuffle(assignment: Assignment) -> Callable[..., tuple[Operation, ...]]:
@@ -305,18 +301,32 @@ PRESET_FAMILIES: tuple[PresetFamily, ...] = (
         _etc,
     ),
     PresetFamily(
-        f"com-{_SIZE}(?:/{_SIZE})?",
+        f"com-{_SIZE}",
         "com-16",
         "lin2024 §3.3",
         "rotate/flip, negate, shuffle colors, the same for every block",
-        _blockwise("common"),
+        lambda block: _states(block, block, "common"),
     ),
     PresetFamily(
-        f"ind-{_SIZE}(?:/{_SIZE})?",
+        f"ind-{_SIZE}",
         "ind-16",
         "lin2024 §3.3",
         "rotate/flip, negate, shuffle colors per block",
-        _blockwise("independent"),
+        lambda block: _states(block, block, "independent"),
+    ),
+    PresetFamily(
+        f"com-{_SIZE}/{_SIZE}",
+        "com-16/8",
+        "lin2024 §3.4",
+        "com per sub-block, then scramble the sub-blocks inside their block",
+        _sub_blockwise("common"),
+    ),
+    PresetFamily(
+        f"ind-{_SIZE}/{_SIZE}",
+        "ind-16/8",
+        "lin2024 §3.4",
+        "ind per sub-block, then scramble the sub-blocks inside their block",
+        _sub_blockwise("independent"),
     ),
     PresetFamily(
         f"shuffle-com-{_SIZE}",

@@ -65,10 +65,12 @@ def _index_on(
     cache = plan.__dict__.setdefault("_on_device", {})
     if (layout, device) not in cache:
         index, mask = plan.byte_mask(layout)
-        cache[layout, device] = (
-            torch.from_numpy(index).to(device),
-            None if mask is None else torch.from_numpy(mask).to(device),
-        )
+        # Tensors made in inference mode could never take part in a later backward pass.
+        with torch.inference_mode(False):
+            cache[layout, device] = (
+                torch.from_numpy(index).to(device),
+                None if mask is None else torch.from_numpy(mask).to(device),
+            )
     return cache[layout, device]
 
 

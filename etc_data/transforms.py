@@ -204,9 +204,9 @@ class Encrypt(_CipherTransform):
         """Draws a fresh nonce per image where the key scope asks for it."""
         if self._cipher.key_scope != "image":
             return {"nonce": None}
-        image = next(entry for entry in flat_inputs if not isinstance(entry, _NOT_THE_IMAGE))
-        if isinstance(image, torch.Tensor) and image.ndim > 3:
-            return {"nonce": [self._new_nonce() for _ in range(image.shape[0])]}
+        items = _items_of_batch(flat_inputs)
+        if items is not None:
+            return {"nonce": [self._new_nonce() for _ in range(items)]}
         return {"nonce": self._new_nonce()}
 
     def _new_nonce(self) -> Nonce:
@@ -252,7 +252,8 @@ class Decrypt(_CipherTransform):
         """Collects the nonces of the sample: one, or one per image of a batch."""
         nonces = [entry for entry in flat_inputs if isinstance(entry, Nonce)]
         if not nonces:
-            return {"nonce": None}
+            nothing = self._cipher.key_scope == "image" and _items_of_batch(flat_inputs) == 0
+            return {"nonce": [] if nothing else None}
         return {"nonce": nonces[0] if len(nonces) == 1 else nonces}
 
     def _treat(self, image: Any, nonce: Any) -> Any:
@@ -264,6 +265,12 @@ class Decrypt(_CipherTransform):
 
 def _is_image(entry: Any) -> bool:
     return isinstance(entry, PIL.Image.Image | tv_tensors.Image)
+
+
+def _items_of_batch(flat_inputs: list[Any]) -> int | None:
+    """Returns how many items the first dimension of a batch has, None for a single image."""
+    image = next(entry for entry in flat_inputs if not isinstance(entry, _NOT_THE_IMAGE))
+    return image.shape[0] if isinstance(image, torch.Tensor) and image.ndim > 3 else None
 
 
 def _is_bare_tensor(entry: Any) -> bool:

@@ -5,6 +5,7 @@ from etc_data.shards.manifest import Manifest
 from etc_data.shards.reader import EtcShards, open_shards
 from etc_data.shards.samples import Sample
 from etc_data.shards.shard_writer import ShardWriter
+from etc_data.shards.single import decrypt_photo, encrypt_photo
 from etc_data.shards.verify import verify_shards
 from etc_data.shards.writer import SkippedItemsError, WriteSummary, write_shards
 
@@ -15,7 +16,9 @@ __all__ = [
     "ShardWriter",
     "SkippedItemsError",
     "WriteSummary",
+    "decrypt_photo",
     "decrypt_shards",
+    "encrypt_photo",
     "open_shards",
     "verify_shards",
     "write_shards",

@@ -9,7 +9,7 @@ import hmac
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,14 +17,26 @@ from PIL import Image
 from etc_data.cipher import NONCE_BYTES, Cipher
 from etc_data.codecs import Codec
 from etc_data.errors import CodecError
-from etc_data.fitting import Fit
+from etc_data.fitting import Fit, Resize, prepare_image
 from etc_data.keystream import VERSION, label
+from etc_data.schemes import Scheme
 from etc_data.shards.files import canonical_json
-from etc_data.sources.images import fit_to_grid, load_rgb, resize_to
+from etc_data.sources.images import load_rgb
 
 SAMPLE_VERSION = 1
 
-Resize = Literal["crop", "exact"]
+
+def check_codec(scheme: Scheme, codec: Codec, *, allow_noise: bool = False) -> None:
+    """Checks that a codec suits a scheme.
+
+    Raises:
+        CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
+    """
+    if codec.extension == "jpg" and not scheme.jpeg_friendly and not allow_noise:
+        raise CodecError(
+            f"scheme {scheme.name} looks like noise to JPEG: files grow and decryption is poor",
+            "use lossless coding (--lossless), or accept the loss with --allow-noise",
+        )
 
 
 @dataclass(frozen=True)
@@ -56,14 +68,9 @@ class SampleEncoder:
             CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
             GeometryError: `size` does not fit the scheme's grid and `fit` is None.
         """
-        scheme = self.cipher.scheme
-        if self.codec.extension == "jpg" and not scheme.jpeg_friendly and not self.allow_noise:
-            raise CodecError(
-                f"scheme {scheme.name} looks like noise to JPEG: files grow and decryption is poor",
-                "use lossless coding (--lossless), or accept the loss with --allow-noise",
-            )
+        check_codec(self.cipher.scheme, self.codec, allow_noise=self.allow_noise)
         if self.size is not None and self.fit is None:
-            scheme.check_size(*self.size)
+            self.cipher.scheme.check_size(*self.size)
 
     def options(self) -> dict[str, Any]:
         """Returns what decides the bytes of a sample, besides item, position and key."""
@@ -131,11 +138,10 @@ class SampleEncoder:
             position: of the sample in its split.
             source_hash: 32 bytes that stand for the source, for the nonce alone.
         """
-        if self.size is not None:
-            image = resize_to(image, *self.size, mode=self.resize)
-        if self.fit is not None:
-            image = fit_to_grid(image, self.cipher.scheme.block_size, self.fit)
-        pixels = np.asarray(image)
+        block_size = self.cipher.scheme.block_size
+        pixels = np.asarray(
+            prepare_image(image, block_size, size=self.size, resize=self.resize, fit=self.fit)
+        )
         nonce = self.nonce(split, position, source_hash)
         encrypted = self.cipher.encrypt(pixels, nonce=nonce)
         info = {

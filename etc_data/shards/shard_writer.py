@@ -13,11 +13,11 @@ from PIL import Image
 from etc_data.cipher import Cipher, check_image
 from etc_data.codecs import Codec, JpegCodec
 from etc_data.errors import ImageError, SourceError
-from etc_data.fitting import Fit
+from etc_data.fitting import Fit, Resize
 from etc_data.shards.files import HashingFile, published
 from etc_data.shards.manifest import SPLIT_PATTERN, Manifest, ShardEntry
 from etc_data.shards.output import prepare_output
-from etc_data.shards.samples import Resize, SampleEncoder
+from etc_data.shards.samples import SampleEncoder
 from etc_data.shards.tar import SampleTar
 from etc_data.shards.writer import check_counts, make_manifest, publish_manifest, shard_name
 

@@ -13,7 +13,7 @@ import etc_data
 from etc_data.cipher import Cipher
 from etc_data.codecs import Codec, JpegCodec, available_engines
 from etc_data.errors import EtcError, SourceError
-from etc_data.fitting import Fit
+from etc_data.fitting import Fit, Resize
 from etc_data.keystream import IntArray, derived_permutation
 from etc_data.shards.engine import Tick, run_jobs
 from etc_data.shards.files import publish_json
@@ -21,7 +21,7 @@ from etc_data.shards.job import Failure, ShardJob
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import Manifest, ShardEntry
 from etc_data.shards.output import TIMM_INDEX_NAME, WIDS_INDEX_SUFFIX, prepare_output
-from etc_data.shards.samples import Resize, SampleEncoder
+from etc_data.shards.samples import SampleEncoder
 from etc_data.sources.folder import ImageFolder
 from etc_data.sources.item import Item, Source, Stray
 

@@ -1,0 +1,1 @@
+"""The etc-data command."""

@@ -1,0 +1,178 @@
+"""`etc-data encrypt`: a folder into shards, or one photo into an encrypted image."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from etc_data.cipher import Cipher
+from etc_data.cli.options import (
+    check_output,
+    coding_options,
+    human_bytes,
+    key_options,
+    load_key,
+    make_codec,
+    progress_bar,
+    read_input,
+    say,
+    write_output,
+)
+from etc_data.errors import CodecError
+from etc_data.shards.single import encrypt_photo
+from etc_data.shards.writer import SkippedItemsError, WriteSummary, write_shards
+
+_REASONS_SHOWN = 5
+
+
+@click.command()
+@click.argument("source", metavar="SOURCE", type=click.Path(exists=True, allow_dash=True))
+@click.argument("out", metavar="[OUT]", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--output", metavar="FILE", help="For one photo: the file to write, - for stdout.")
+@key_options
+@click.option("--scheme", default="etc-16", show_default=True, help="See: etc-data schemes.")
+@click.option(
+    "--key-scope",
+    type=click.Choice(["dataset", "image"]),
+    help="One plan for all images, or one for each (default: dataset; image for pe).",
+)
+@click.option("--context", default="", help="A public text that sets data sets of one key apart.")
+@coding_options
+@click.option("--labels", type=click.Choice(["keep", "none"]), default="keep", show_default=True)
+@click.option("--samples-per-shard", type=click.IntRange(1), help="At most (default: by size).")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes to work with."
+)
+@click.option("--force", is_flag=True, help="Replace the data set or file that is there.")
+@click.option("--skip-bad", is_flag=True, help="Exit 0 although images could not be taken.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def encrypt(
+    source: str,
+    out: Path | None,
+    output: str | None,
+    key_path: Path | None,
+    passphrase: bool,
+    scheme: str,
+    key_scope: Any,
+    context: str,
+    size: tuple[int, int] | None,
+    resize: Any,
+    fit: Any,
+    quality: int,
+    subsampling: str,
+    lossless: bool,
+    allow_noise: bool,
+    **shard_options: Any,
+) -> None:
+    """Encrypt the images in the folder SOURCE into shards in the folder OUT, or one photo with -o.
+
+    Class folders become integer labels; folders called train, val and test become splits. What
+    only you may see (names, classes, failures) goes to OUT.ledger beside OUT: never upload it.
+
+    \b
+    Examples:
+      etc-data encrypt photos/ shards/ --key clinic.key --size 224 --workers 2
+      etc-data encrypt photos/ shards/ --key clinic.key --scheme vit-16/8 --lossless --size 224
+      etc-data encrypt photos/ shards/ --key clinic.key --key-scope image --size 224
+      etc-data encrypt photo.jpg -o query.jpg --key clinic.key --scheme ind-16 --size 224
+      cat photo.jpg | etc-data encrypt - -o - --key clinic.key --size 224 > query.jpg
+    """
+    one_photo = source == "-" or Path(source).is_file()
+    if one_photo and (output is None or out is not None):
+        raise click.UsageError("for one photo give the file to write: -o FILE (or -o -)")
+    if not one_photo and (out is None or output is not None):
+        raise click.UsageError("for a folder give the folder to write: etc-data encrypt SOURCE OUT")
+    cipher = Cipher(scheme, load_key(key_path, passphrase), key_scope=key_scope, context=context)
+    coding = {"size": size, "resize": resize, "fit": fit, "allow_noise": allow_noise}
+    if output is not None:
+        _encrypt_one(source, output, cipher, coding, (quality, subsampling, lossless), shard_options)
+        return
+    assert out is not None
+    codec = make_codec(quality, subsampling, lossless)
+    _encrypt_folder(source, out, cipher, {**coding, "codec": codec}, shard_options)
+
+
+def _encrypt_one(
+    source: str,
+    output: str,
+    cipher: Cipher,
+    coding: dict[str, Any],
+    codec_options: tuple[int, str, bool],
+    options: dict[str, Any],
+) -> None:
+    quality, subsampling, lossless = codec_options
+    extension = Path(output).suffix.lower()
+    if output != "-":
+        if extension not in (".jpg", ".jpeg", ".png"):
+            raise CodecError(f"{output} must end with .jpg or .png, which tells the coding")
+        if lossless and extension != ".png":
+            raise CodecError(f"--lossless writes PNG, but {output} ends with {extension}")
+        lossless = extension == ".png"
+        check_output(output, force=options["force"])
+    codec = make_codec(quality, subsampling, lossless)
+    encrypted = encrypt_photo(read_input(source), cipher, codec=codec, **coding)
+    write_output(output, encrypted, force=options["force"])
+    if output != "-":
+        say(f"wrote {output}: {human_bytes(len(encrypted))}, {cipher.scheme.name}, key {cipher.key_id}")
+
+
+def _encrypt_folder(
+    source: str, out: Path, cipher: Cipher, coding: dict[str, Any], options: dict[str, Any]
+) -> None:
+    as_json = options.pop("as_json")
+    options["labels"] = options["labels"] == "keep"
+    try:
+        summary = write_shards(
+            source, out, cipher, **coding, **options, progress=progress_bar("encrypting", "image")
+        )
+    except SkippedItemsError as error:
+        assert error.summary is not None
+        _report(error.summary, out, as_json)
+        raise
+    _report(summary, out, as_json)
+
+
+def _report(summary: WriteSummary, out: Path, as_json: bool) -> None:
+    manifest = summary.manifest
+    rate = manifest.samples / max(summary.seconds, 1e-9)
+    if as_json:
+        record = {
+            "out": str(out),
+            "ledger": str(summary.ledger),
+            "scheme": manifest.scheme.name,
+            "key_id": manifest.key_id,
+            "key_scope": manifest.key_scope,
+            "samples": manifest.samples,
+            "classes": manifest.classes,
+            "shards": len(manifest.shards),
+            "splits": manifest.to_dict()["splits"],
+            "bytes": manifest.total_bytes,
+            "source_bytes": summary.source_bytes,
+            "failures": len(summary.failures),
+            "strays": len(summary.strays),
+            "seconds": round(summary.seconds, 3),
+            "images_per_second": round(rate, 1),
+        }
+        click.echo(json.dumps(record))
+    splits = ", ".join(
+        f"{name} {sum(shard.samples for shard in shards)}" for name, shards in manifest.splits.items()
+    )
+    say(
+        f"wrote {manifest.samples} samples ({splits}) in {len(manifest.shards)} shards, "
+        f"{human_bytes(manifest.total_bytes)}, in {summary.seconds:.1f} s ({rate:.0f} images/s)"
+    )
+    _list_reasons("could not be taken", [(bad.item, bad.reason) for bad in summary.failures])
+    _list_reasons("are no images", [(stray.id, stray.reason) for stray in summary.strays])
+    say(f"  upload   {out}")
+    say(f"  keep     {summary.ledger} (which sample is which photo: for you alone)")
+    say(f"  next     etc-data verify {out}    etc-data preview PHOTO -o sheet.png --key KEY")
+
+
+def _list_reasons(what: str, reasons: list[tuple[str, str]]) -> None:
+    if reasons:
+        say(f"  {len(reasons)} {what}:")
+    for item, reason in reasons[:_REASONS_SHOWN]:
+        say(f"    {item}: {reason}")
+    if len(reasons) > _REASONS_SHOWN:
+        say("    … (all in failures.jsonl of the ledger)")

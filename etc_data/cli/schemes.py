@@ -1,0 +1,169 @@
+"""`etc-data schemes`: what there is, what it costs, which models accept it, and what breaks it."""
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from etc_data.cli.options import SizeType, say
+from etc_data.errors import GeometryError
+from etc_data.schemes import PRESET_NAMES, Scheme, family_of
+
+_FILE_WIDTH = 160
+
+_TOPOLOGY = "topology attack: statistics over many images show which blocks were neighbors"
+_VALUE_TOPOLOGY = "topology attack on values: correlated values were neighbors"
+_KNOWN = "one known plain image"
+_JIGSAW = "single-image jigsaw attacks (EJPS) restore parts where blocks are large"
+
+
+@dataclass(frozen=True)
+class SchemeFacts:
+    """What the table says of a family of presets, by its example's name.
+
+    Attributes:
+        models: which plain models can be encrypted to accept it, or how models learn from it.
+        one_key: the cheapest attack that breaks it when all images share a key.
+        key_per_image: what remains when every image has its own draws.
+    """
+
+    models: str
+    one_key: str
+    key_per_image: str
+
+
+# docs/threat-model.md gives the measurements and sources behind the last two.
+FACTS: dict[str, SchemeFacts] = {
+    "etc-16": SchemeFacts(
+        "ViT encrypted; ConvMixer, ViT trained on it; order-free models", _TOPOLOGY, _JIGSAW
+    ),
+    "com-16": SchemeFacts("ConvMixer, ViT encrypted", "brute force: 96 keys", "brute force: 96 keys"),
+    "com-16/8": SchemeFacts(
+        "ConvMixer, ViT encrypted",
+        "brute force: 2^30.9 keys; EJPS",
+        "brute force: 2^30.9 keys; EJPS",
+    ),
+    "ind-16": SchemeFacts(
+        "ConvMixer, ViT encrypted",
+        _TOPOLOGY,
+        "EJPS restores it in about 5,000 s (lin2024 Table 3)",
+    ),
+    "ind-16/8": SchemeFacts("ConvMixer, ViT encrypted", _TOPOLOGY, _JIGSAW),
+    "shuffle-com-16": SchemeFacts(
+        "ConvMixer, ViT encrypted", _VALUE_TOPOLOGY, "outlines: blocks stay in place"
+    ),
+    "shuffle-ind-16": SchemeFacts(
+        "ConvMixer, ViT encrypted", _VALUE_TOPOLOGY, "outlines: blocks stay in place"
+    ),
+    "flip-4": SchemeFacts(
+        "ConvMixer, ViT encrypted", _VALUE_TOPOLOGY, "outlines: blocks stay in place"
+    ),
+    "adaptive-16": SchemeFacts(
+        "ViT encrypted; ConvMixer with adaptive permutation matrix trained on it",
+        _VALUE_TOPOLOGY,
+        "not measured yet",
+    ),
+    "vit-16/8": SchemeFacts("ViT encrypted or fine-tuned on it", _VALUE_TOPOLOGY, "not measured yet"),
+    "le-4": SchemeFacts(
+        "adaptation network trained on it",
+        "the high halves show the picture (topology attack); 16 chosen images",
+        "not measured yet",
+    ),
+    "ele-4": SchemeFacts(
+        "adaptation network trained on it", _VALUE_TOPOLOGY, "GAN attack (arXiv 2407.06570)"
+    ),
+    "pe": SchemeFacts(
+        "ResNet trained on it; models encrypted under one key",
+        "FR attack; " + _KNOWN,
+        "FR attack on every single image (Chang and Case 2020)",
+    ),
+}
+
+
+def facts_of(scheme: Scheme) -> SchemeFacts | None:
+    """Returns what is known of a preset's family, or None for schemes of one's own."""
+    family = family_of(scheme.name)
+    name = None if family is None else family.example.replace("adaptive-pixel", "adaptive")
+    return None if name is None else FACTS[name]
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--size", type=SizeType(), default="224", show_default=True, help="For the key space, in pixels."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def schemes(names: tuple[str, ...], size: tuple[int, int], as_json: bool) -> None:
+    """List the encryption schemes: steps, key space, JPEG or not, models, and what breaks them.
+
+    Presets take other block sizes in their names: etc-8, ind-8/4, flip-8.
+
+    \b
+    Examples:
+      etc-data schemes
+      etc-data schemes etc-8 ind-8/4 --size 32
+    """
+    chosen = [Scheme.preset(name) for name in names or PRESET_NAMES]
+    records = [_record(scheme, size) for scheme in chosen]
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+        return
+    height, width = size
+    table = _table(
+        f"Schemes; key space of one image of {height} × {width} pixels",
+        ("scheme", "steps", "key space", "JPEG", "models"),
+    )
+    breaks = _table("What breaks them", ("scheme", "one key for all images", "a key per image"))
+    for record in records:
+        bits = record["key_space_bits"]
+        table.add_row(
+            record["name"],
+            f"{record['summary']} ({record['source']})",
+            "does not fit" if bits is None else f"2^{bits:,.1f}",
+            "yes" if record["jpeg_friendly"] else "no: PNG",
+            record["models"],
+        )
+        breaks.add_row(record["name"], record["one_key"], record["key_per_image"])
+    # Into a file or a pipe goes a width that leaves most rows on one line.
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    console.print(table)
+    console.print(breaks)
+    say(
+        "A large key space is no protection by itself: one key for all images gives the layout away. "
+        "docs/threat-model.md tells what was measured."
+    )
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("scheme", "key space", "JPEG"))
+    return table
+
+
+def _record(scheme: Scheme, size: tuple[int, int]) -> dict[str, Any]:
+    family, facts = family_of(scheme.name), facts_of(scheme)
+    assert family is not None
+    assert facts is not None
+    try:
+        bits = round(scheme.key_space_bits(*size), 1)
+    except GeometryError:
+        bits = None
+    return {
+        "name": scheme.name,
+        "source": family.source,
+        "summary": family.summary,
+        "steps": scheme.describe()["steps"],
+        "block_size": scheme.block_size,
+        "default_key_scope": scheme.default_key_scope,
+        "key_space_bits": bits,
+        "jpeg_friendly": scheme.jpeg_friendly,
+        "models": facts.models,
+        "one_key": facts.one_key,
+        "key_per_image": facts.key_per_image,
+    }
