@@ -21,7 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## encrypt sample images, train on them and show the result in build/demo
+demo: $(STAMP)  ## encrypt real photos, stream and decrypt them; the picture is build/demo/contact-sheet.png
+	rm -rf build/demo
 	$(BIN)/etc-data demo build/demo
 
 test: $(STAMP)  ## run the tests and doctests; pass options as ARGS='-m slow'
@@ -39,7 +40,7 @@ fmt: $(STAMP)  ## format, and mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(STAMP)  ## time the encryption of images
+bench: $(STAMP)  ## measure how fast images are encrypted
 	$(BIN)/python benchmarks/encrypt.py
 
 clean:  ## remove all that was built, except .venv

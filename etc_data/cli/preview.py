@@ -21,7 +21,7 @@ from etc_data.cli.options import (
 from etc_data.codecs import JpegCodec
 from etc_data.errors import CodecError
 from etc_data.fitting import fit_image, prepare_image
-from etc_data.schemes import PRESET_NAMES
+from etc_data.presets import PRESET_NAMES
 from etc_data.sources.images import load_rgb
 
 _CELLS_PER_ROW = 5

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from etc_data.cli.options import SizeType, say
 from etc_data.errors import GeometryError
-from etc_data.schemes import PRESET_NAMES, Scheme, family_of
+from etc_data.presets import PRESET_NAMES, family_of
+from etc_data.schemes import Scheme
 
 _FILE_WIDTH = 160
 

@@ -201,8 +201,6 @@ def _check_form(image: ImageFile.ImageFile) -> None:
     """Refuses, before decoding, what is not one picture of pixels."""
     if image.format in _NO_PICTURES:
         raise UnreadableImageError(f"a file of type {image.format} holds no picture of pixels")
-    if 0 in image.size:
-        raise UnreadableImageError("the picture has no pixels: a side is 0")
     if image.format != "MPO" and getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", "several")
         raise UnreadableImageError(
