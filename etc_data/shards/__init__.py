@@ -1,13 +1,17 @@
 """EtC shards: webdataset tars of encrypted images, written whole, sealed, and streamed back."""
 
+from typing import TYPE_CHECKING, Any
+
 from etc_data.shards.decrypt import decrypt_shards
 from etc_data.shards.manifest import Manifest
-from etc_data.shards.reader import EtcShards, open_shards
 from etc_data.shards.samples import Sample
 from etc_data.shards.shard_writer import ShardWriter
 from etc_data.shards.single import decrypt_photo, encrypt_photo
 from etc_data.shards.verify import verify_shards
 from etc_data.shards.writer import SkippedItemsError, WriteSummary, write_shards
+
+if TYPE_CHECKING:
+    from etc_data.shards.reader import EtcShards, open_shards
 
 __all__ = [
     "EtcShards",
@@ -23,3 +27,12 @@ __all__ = [
     "verify_shards",
     "write_shards",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The reader brings torch: a second and 180 MB, which every process that writes does without.
+    if name in ("EtcShards", "open_shards"):
+        from etc_data.shards import reader
+
+        return getattr(reader, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

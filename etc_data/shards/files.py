@@ -8,27 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from etc_data.errors import EtcError
+
 TEMPORARY_SUFFIX = ".partial"
 
 
 class HashingFile:
-    """Counts and hashes what is written through it, for a tar that is written once, front to back."""
+    """Counts and hashes what is written through it, for a tar that is written once, front to back.
+
+    Attributes:
+        bytes_written: so far.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._hash = hashlib.sha256()
         self.bytes_written = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> None:
         """Writes all of `data`."""
         self._file.write(data)
         self._hash.update(data)
         self.bytes_written += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        """Returns how many bytes were written."""
-        return self.bytes_written
 
     def sha256(self) -> str:
         """Returns the hash of all that was written, in hex."""
@@ -62,3 +63,16 @@ def publish_json(path: Path, value: Any) -> None:
 def canonical_json(value: Any) -> bytes:
     """Returns a value as JSON with sorted keys, no spaces and escaped non-ASCII, for hashing."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusal to write, such as a full disk, into our error.
+
+    Raises:
+        EtcError: the block raised an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise EtcError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -3,12 +3,15 @@
 import hmac
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from etc_data.cipher import Cipher
-from etc_data.errors import ManifestError, SchemeError, WrongKeyError
+from etc_data.codecs import codec_from_dict
+from etc_data.errors import CodecError, ManifestError, SchemeError, WrongKeyError
+from etc_data.fitting import Fit, Resize
 from etc_data.keys import SecretKey
 from etc_data.schemes import KeyScope, Scheme
 from etc_data.shards.files import canonical_json, publish_json
@@ -19,6 +22,7 @@ FORMAT_VERSION = 1
 SPLIT_PATTERN = r"[A-Za-z0-9_]{1,64}"
 # Names are joined to the folder's path, so nothing else may come out of a manifest.
 _SHARD_PATTERN = re.compile(rf"{SPLIT_PATTERN}-[0-9]{{6}}\.tar")
+_HASH_PATTERN = "[0-9a-f]{64}"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,10 @@ class Manifest:
     @property
     def splits(self) -> dict[str, tuple[ShardEntry, ...]]:
         """The shards of each split, in order."""
-        names = dict.fromkeys(shard.split for shard in self.shards)
-        return {name: tuple(s for s in self.shards if s.split == name) for name in names}
+        splits: dict[str, list[ShardEntry]] = {}
+        for shard in self.shards:
+            splits.setdefault(shard.split, []).append(shard)
+        return {name: tuple(shards) for name, shards in splits.items()}
 
     @property
     def samples(self) -> int:
@@ -151,7 +157,7 @@ class Manifest:
             ) from None
         except OSError as error:
             raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ManifestError(f"{path} is damaged: it is not JSON") from None
         try:
             return cls.from_dict(value)
@@ -168,8 +174,9 @@ class Manifest:
         if not isinstance(value, dict) or not isinstance(value.get("format"), str):
             raise ManifestError("this is no manifest of etc-data: it has no format")
         name, _, version = value["format"].partition("/")
-        if name != FORMAT_NAME or not version.isdecimal():
-            raise ManifestError(f"this is no manifest of etc-data: its format is {value['format']!r}")
+        if name != FORMAT_NAME or not re.fullmatch("[1-9][0-9]{0,8}", version):
+            met = value["format"][:80]
+            raise ManifestError(f"this is no manifest of etc-data: its format is {met!r}")
         if int(version) != FORMAT_VERSION:
             raise ManifestError(
                 f"the format is {value['format']}; this etc-data reads {FORMAT_NAME}/{FORMAT_VERSION}",
@@ -177,40 +184,41 @@ class Manifest:
             )
         try:
             manifest = cls._from_fields(value)
-        except (KeyError, TypeError, ValueError, SchemeError) as error:
+        except (KeyError, TypeError, ValueError, SchemeError, CodecError) as error:
             what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise ManifestError(f"the manifest is malformed: {what}") from None
-        if manifest.to_dict() != value:
+        again = manifest.to_dict()
+        # To Python 1, 1.0 and True are equal, but they are not the same JSON.
+        if again != value or canonical_json(again) != canonical_json(value):
             raise ManifestError("the manifest is malformed: its totals or fields do not agree")
         return manifest
 
     @classmethod
     def _from_fields(cls, value: dict[str, Any]) -> "Manifest":
         shards = tuple(ShardEntry(**entry) for entry in value["shards"])
+        if not shards:
+            raise ValueError("it lists no shards")
         for shard in shards:
             if not _SHARD_PATTERN.fullmatch(shard.name) or shard.name[:-11] != shard.split:
                 raise ValueError(f"{shard.name!r} is no shard name")
-            numbers = (shard.bytes, shard.samples)
-            if not all(type(number) is int and number >= 0 for number in numbers):
-                raise ValueError(f"shard {shard.name} has sizes {numbers}")
+            _count(shard.bytes)
+            _count(shard.samples)
+            _text(shard.sha256, _HASH_PATTERN)
         if len({shard.name for shard in shards}) != len(shards):
             raise ValueError("a shard is listed twice")
-        if value["key_scope"] not in ("dataset", "image"):
-            raise ValueError(f"key_scope is {value['key_scope']!r}")
-        size = value["size"]
         return cls(
             scheme=Scheme.from_description({"name": value["scheme"], "steps": value["steps"]}),
-            key_id=_text(value["key_id"]),
-            key_scope=value["key_scope"],
+            key_id=_text(value["key_id"], "[0-9a-f]{16}"),
+            key_scope=_one_of(value["key_scope"], get_args(KeyScope)),
             context=_text(value["context"]),
-            size=None if size is None else (int(size[0]), int(size[1])),
-            resize=_text(value["resize"]),
-            fit=value["fit"],
-            codec=dict(value["codec"]),
-            labels=_text(value["labels"]),
-            classes=int(value["classes"]),
+            size=None if value["size"] is None else _size(value["size"]),
+            resize=_one_of(value["resize"], get_args(Resize)),
+            fit=_one_of(value["fit"], (None, *get_args(Fit))),
+            codec=dict(codec_from_dict(value["codec"]).describe()),
+            labels=_one_of(value["labels"], ("keep", "none")),
+            classes=_count(value["classes"]),
             shards=shards,
-            hmac=_text(value["hmac"]),
+            hmac=_text(value["hmac"], f"({_HASH_PATTERN})?"),
         )
 
 
@@ -227,7 +235,31 @@ def check_key_id(key_id: str, key: SecretKey) -> None:
         )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+def _text(value: Any, pattern: str | None = None) -> str:
+    if not isinstance(value, str) or (pattern is not None and not re.fullmatch(pattern, value)):
+        raise ValueError(f"{_shown(value)} is not the text that belongs there")
+    value.encode("utf-8")  # which half of a surrogate pair cannot
     return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{_shown(value)} is no number from 0")
+    return value
+
+
+def _size(value: Any) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2 or 0 in map(_count, value):
+        raise ValueError(f"{_shown(value)} is no size in pixels")
+    return value[0], value[1]
+
+
+def _one_of(value: Any, choices: Sequence[Any]) -> Any:
+    if not any(value is choice or value == choice for choice in choices):
+        raise ValueError(f"{_shown(value)} is none of {', '.join(map(str, choices))}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

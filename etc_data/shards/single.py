@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from etc_data.cipher import Cipher
-from etc_data.codecs import Codec, JpegCodec, decode, embed_comment, read_comment
+from etc_data.codecs import Codec, JpegCodec, decode
+from etc_data.containers import embed_comment, read_comment
 from etc_data.errors import CodecError, ManifestError
 from etc_data.fitting import Fit, Resize, prepare_image
 from etc_data.keys import SecretKey

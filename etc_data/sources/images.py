@@ -15,7 +15,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 from PIL.Image import Resampling, Transpose
 
-from etc_data.codecs import check_png, pillow_reason, quiet_pillow
+from etc_data.codecs import pillow_reason, quiet_pillow
+from etc_data.containers import check_png
 from etc_data.errors import GeometryError, ImageError, UnreadableImageError
 from etc_data.sources.item import read_file
 

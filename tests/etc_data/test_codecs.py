@@ -19,17 +19,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from etc_data import codecs
+from etc_data import codecs, containers
 from etc_data.codecs import (
     JpegCodec,
     PngCodec,
     available_engines,
     codec_from_dict,
     decode,
-    embed_comment,
     quiet_pillow,
-    read_comment,
 )
+from etc_data.containers import embed_comment, read_comment
 from etc_data.errors import CodecError
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
@@ -93,7 +92,7 @@ def test_engines_agree_on_photos():
 @each_engine
 def test_jpeg_is_baseline_with_standard_tables_and_no_metadata(engine):
     data = JpegCodec(engine=engine).encode(noise(40, 24))
-    markers = [marker for marker, _, _ in codecs._jpeg_segments(data)]
+    markers = [marker for marker, _, _ in containers._jpeg_segments(data)]
     assert markers == [0xE0, 0xDB, 0xDB, 0xC0, 0xC4, 0xC4, 0xC4, 0xC4]  # SOF0: baseline
     info = Image.open(io.BytesIO(data)).info
     assert not {"exif", "icc_profile", "comment", "xmp", "dpi"} & info.keys()
