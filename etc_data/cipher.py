@@ -4,9 +4,7 @@ It takes PIL images, NumPy arrays and torch tensors and gives the same type back
 """
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -85,7 +83,7 @@ class Cipher:
         self.key_scope: KeyScope = key_scope or self.scheme.default_key_scope
         self.context = context
         self._key = key
-        self._plans: OrderedDict[tuple[int, int, bytes, bool], Plan] = OrderedDict()
+        self._plans: dict[tuple[int, int, bytes, bool], Plan] = {}
 
     @property
     def key_id(self) -> str:
@@ -104,7 +102,7 @@ class Cipher:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": OrderedDict()}
+        return {**self.__dict__, "_plans": {}}
 
     # -- plans ----------------------------------------------------------------------------------
 
@@ -153,17 +151,17 @@ class Cipher:
             if nonce:
                 return plan
             # A nonce is seldom met twice, so only plans that serve many images are kept.
-            self._plans[key] = plan
-            while self._caches_too_much():
-                # Another thread may have emptied it meanwhile.
-                with suppress(KeyError):
-                    self._plans.popitem(last=False)
+            self._keep(key, plan)
         return plan
 
-    def _caches_too_much(self) -> bool:
-        sizes = list(self._plans)
-        pixels = sum(height * width for height, width, _, _ in sizes)
-        return len(sizes) > _CACHED_PLANS or (len(sizes) > 1 and pixels > _CACHED_PIXELS)
+    def _keep(self, key: tuple[int, int, bytes, bool], plan: Plan) -> None:
+        # The dictionary is replaced and never changed, so that threads can share it without a lock.
+        plans = {**self._plans, key: plan}
+        while len(plans) > _CACHED_PLANS or (
+            len(plans) > 1 and sum(height * width for height, width, _, _ in plans) > _CACHED_PIXELS
+        ):
+            del plans[next(iter(plans))]
+        self._plans = plans
 
     def _check_nonce(self, nonce: bytes | None) -> None:
         if self.key_scope == "dataset":
@@ -233,7 +231,7 @@ class Cipher:
         if image.ndim == COLORS or len(nonce) != image.shape[0]:
             items = 1 if image.ndim == COLORS else image.shape[0]
             raise NonceError(
-                f"{len(nonce)} nonces for {items} images; one nonce serves all, "
+                f"a sequence of {len(nonce)} nonces for {items} images; one nonce (bytes) serves all, "
                 "or there is one per item of the first dimension"
             )
         for one in nonce:

@@ -67,7 +67,8 @@ def fit_image(image: Any, block_size: int, how: Fit) -> Any:
         return image
     import torch
 
-    # Tensors and arrays share one path; torch's antialiased bicubic filter is Pillow's.
+    # Tensors and arrays share one path; torch's antialiased bicubic filter is Pillow's.  Its passes may
+    # come in another order, so that bytes differ beside hard edges, where a pass is cut off.
     # torch warns of arrays that are read-only, so such a one is copied.
     tensor = (
         torch.from_numpy(np.require(image, requirements=("C", "W"))).movedim(-1, -3)

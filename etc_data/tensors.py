@@ -33,9 +33,10 @@ def apply_to_tensor(plan: "Plan", image: torch.Tensor) -> torch.Tensor:
     if plan.halves and image.dtype != torch.uint8:
         octets = _bytes_of_floats(image)
         return (apply_to_tensor(plan, octets).double() / 255).to(image.dtype)
-    channels_last = image.movedim(-3, -1)
-    if not image.is_contiguous() and channels_last.is_contiguous():
-        return _apply(plan, channels_last, "hwc").movedim(-1, -3)
+    if not image.is_contiguous():
+        channels_last = image.movedim(-3, -1)
+        if channels_last.is_contiguous():
+            return _apply(plan, channels_last, "hwc").movedim(-1, -3)
     return _apply(plan, image, "chw")
 
 
@@ -44,17 +45,25 @@ def _apply(plan: "Plan", image: torch.Tensor, layout: "Layout") -> torch.Tensor:
     values = plan.height * plan.width * COLORS
     flat = image.reshape(-1, values)
     if plan.halves:
-        mixed = torch.cat([flat & 15, flat >> 4], dim=1).index_select(1, index)
+        mixed = _take(torch.cat([flat & 15, flat >> 4], dim=1), index)
         if mask is not None:
             mixed ^= mask >> 4
         return (mixed[:, :values] | mixed[:, values:] << 4).reshape(image.shape)
-    # The kernel for vectors is much quicker than the one for matrices with a single row.
-    out = flat[0].index_select(0, index) if len(flat) == 1 else flat.index_select(1, index)
+    out = _take(flat, index)
     if mask is not None and image.dtype == torch.uint8:
         out ^= mask
     elif mask is not None:
         out = torch.where(mask.bool(), 1 - out, out)
     return out.reshape(image.shape)
+
+
+def _take(flat: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Returns ``flat[:, index]`` by the quickest kernel; index_select is slow over rows of bytes."""
+    if len(flat) == 1:
+        return flat[0].index_select(0, index)[None]
+    if flat.dtype == torch.uint8:
+        return flat.gather(1, index.expand(len(flat), -1))
+    return flat.index_select(1, index)
 
 
 def _index_on(

@@ -28,6 +28,10 @@ from etc_data.plans import Plan
 MaskPolicy = Literal["refuse", "scramble"]
 
 
+# Bytes longer than this are taken for a file, shorter ones for a label.
+_LONGEST_LABEL = 256
+
+
 class Nonce(bytes):
     """The public 16-byte nonce of one encrypted image, as it travels through a sample."""
 
@@ -107,6 +111,11 @@ class _CipherTransform(v2.Transform):
                 "encryption",
                 "leave it out of the sample",
             )
+        elif isinstance(entry, bytes | bytearray | memoryview) and len(entry) > _LONGEST_LABEL:
+            raise PlainLeakError(
+                f"{len(entry)} bytes would pass through as they are, and may be the plain image's file",
+                "leave them out of the sample",
+            )
         elif isinstance(entry, np.ndarray) and entry.ndim >= 2:
             raise PlainLeakError(
                 f"a NumPy array of shape {entry.shape} would pass through as it is",
@@ -142,7 +151,13 @@ class _CipherTransform(v2.Transform):
             nonce = nonce[0]
         height, width = mask.shape[-2:]
         plan = self._plan_for_mask(self._cipher.plan(height, width, nonce=nonce))
-        index = torch.as_tensor(plan.pixel_index(), device=mask.device)
+        moved = plan.pixel_index()
+        if (moved == np.arange(moved.size)).all():
+            raise PlainLeakError(
+                f"scheme {self._cipher.scheme.name} moves no pixels, so that the mask would stay plain",
+                "leave the mask out of the sample, or choose a scheme that scrambles blocks",
+            )
+        index = torch.as_tensor(moved, device=mask.device)
         flat = mask.as_subclass(torch.Tensor).reshape(-1, height * width)
         return flat.index_select(1, index).reshape(mask.shape)
 
