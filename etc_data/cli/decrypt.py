@@ -7,11 +7,13 @@ import click
 import numpy as np
 
 from etc_data.cli.options import (
+    about,
     check_output,
     key_options,
     load_key,
     progress_bar,
     read_input,
+    refuse_options,
     say,
     write_output,
 )
@@ -55,18 +57,24 @@ def decrypt(
       etc-data decrypt shards/ plain/ --key clinic.key
       etc-data decrypt query.jpg -o photo.png --key clinic.key
     """
-    one_image = source == "-" or Path(source).is_file()
+    one_image = source == "-" or not Path(source).is_dir()
     if one_image and (output is None or out is not None):
         raise click.UsageError("for one image give the file to write: -o FILE (or -o -)")
     if not one_image and (out is None or output is not None):
         raise click.UsageError("for shards give the folder to write: etc-data decrypt SOURCE DIR")
+    if one_image:
+        refuse_options(("form",), "is for folders; the name of the file tells how one image is coded")
+    else:
+        refuse_options(("force",), "is for one image; a folder of images is never replaced")
     key = load_key(key_path, passphrase)
     if output is not None:
         extension = Path(output).suffix.lower()
         if output != "-" and extension not in (".jpg", ".jpeg", ".png"):
             raise CodecError(f"{output} must end with .png or .jpg, which tells the coding")
         check_output(output, force=force)
-        image = decrypt_photo(read_input(source), key)
+        data = read_input(source)
+        with about(source):
+            image = decrypt_photo(data, key)
         file = io.BytesIO(_codec(extension).encode(np.asarray(image)))
         write_output(output, file.getvalue(), force=force)
         if output != "-":

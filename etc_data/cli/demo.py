@@ -11,7 +11,6 @@ import numpy.typing as npt
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader
 
 from etc_data.cipher import Cipher
 from etc_data.cli.contact_sheet import Cell, describe_psnr, draw_sheet, psnr
@@ -23,7 +22,6 @@ from etc_data.schemes import KeyScope
 from etc_data.shards.decrypt import decrypt_shards
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import Manifest
-from etc_data.shards.reader import open_shards
 from etc_data.shards.samples import Sample
 from etc_data.shards.verify import verify_shards
 from etc_data.shards.writer import write_shards
@@ -140,6 +138,10 @@ def _folder_name(name: str, scope: str) -> str:
 
 
 def _run(folder: Path, photos: Path, cipher: Cipher) -> _Result:
+    from torch.utils.data import DataLoader
+
+    from etc_data.shards.reader import open_shards
+
     scheme = cipher.scheme
     out = folder / _folder_name(scheme.name, cipher.key_scope)
     codec = JpegCodec(quality=_QUALITY) if scheme.jpeg_friendly else PngCodec()

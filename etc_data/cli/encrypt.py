@@ -1,6 +1,7 @@
 """`etc-data encrypt`: a folder into shards, or one photo into an encrypted image."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 
 from etc_data.cipher import Cipher
 from etc_data.cli.options import (
+    about,
     check_output,
     coding_options,
     human_bytes,
@@ -16,14 +18,17 @@ from etc_data.cli.options import (
     make_codec,
     progress_bar,
     read_input,
+    refuse_options,
     say,
     write_output,
 )
 from etc_data.errors import CodecError
+from etc_data.shards.samples import check_codec
 from etc_data.shards.single import encrypt_photo
 from etc_data.shards.writer import SkippedItemsError, WriteSummary, write_shards
 
 _REASONS_SHOWN = 5
+_FOLDER_OPTIONS = ("labels", "samples_per_shard", "workers", "skip_bad", "as_json")
 
 
 @click.command()
@@ -78,11 +83,13 @@ def encrypt(
       etc-data encrypt photo.jpg -o query.jpg --key clinic.key --scheme ind-16 --size 224
       cat photo.jpg | etc-data encrypt - -o - --key clinic.key --size 224 > query.jpg
     """
-    one_photo = source == "-" or Path(source).is_file()
+    one_photo = source == "-" or not Path(source).is_dir()
     if one_photo and (output is None or out is not None):
         raise click.UsageError("for one photo give the file to write: -o FILE (or -o -)")
     if not one_photo and (out is None or output is not None):
         raise click.UsageError("for a folder give the folder to write: etc-data encrypt SOURCE OUT")
+    if one_photo:
+        refuse_options(_FOLDER_OPTIONS, "is for folders and has no effect on one photo")
     cipher = Cipher(scheme, load_key(key_path, passphrase), key_scope=key_scope, context=context)
     coding = {"size": size, "resize": resize, "fit": fit, "allow_noise": allow_noise}
     if output is not None:
@@ -111,7 +118,10 @@ def _encrypt_one(
         lossless = extension == ".png"
         check_output(output, force=options["force"])
     codec = make_codec(quality, subsampling, lossless)
-    encrypted = encrypt_photo(read_input(source), cipher, codec=codec, **coding)
+    check_codec(cipher.scheme, codec, allow_noise=coding["allow_noise"])
+    photo = read_input(source)
+    with about(source):
+        encrypted = encrypt_photo(photo, cipher, codec=codec, **coding)
     write_output(output, encrypted, force=options["force"])
     if output != "-":
         say(f"wrote {output}: {human_bytes(len(encrypted))}, {cipher.scheme.name}, key {cipher.key_id}")
@@ -166,7 +176,8 @@ def _report(summary: WriteSummary, out: Path, as_json: bool) -> None:
     _list_reasons("are no images", [(stray.id, stray.reason) for stray in summary.strays])
     say(f"  upload   {out}")
     say(f"  keep     {summary.ledger} (which sample is which photo: for you alone)")
-    say(f"  next     etc-data verify {out}    etc-data preview PHOTO -o sheet.png --key KEY")
+    verify = f"etc-data verify {shlex.quote(str(out))}"
+    say(f"  next     {verify}    etc-data preview PHOTO -o sheet.png --key KEY")
 
 
 def _list_reasons(what: str, reasons: list[tuple[str, str]]) -> None:

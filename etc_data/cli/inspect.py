@@ -8,15 +8,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from etc_data.cli.options import human_bytes, read_input
+from etc_data.cli.options import about, human_bytes, printable, read_input
 from etc_data.shards.manifest import Manifest
 from etc_data.shards.single import ImageNote
 
 
 @click.command()
-@click.argument("path", metavar="OUT", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", metavar="OUT", type=click.Path(exists=True, allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def inspect(path: Path, as_json: bool) -> None:
+def inspect(path: str, as_json: bool) -> None:
     """Show what everybody can read of the data set OUT, or of one encrypted image.
 
     \b
@@ -24,13 +24,15 @@ def inspect(path: Path, as_json: bool) -> None:
       etc-data inspect shards/
       etc-data inspect query.jpg --json
     """
-    if path.is_dir():
-        manifest = Manifest.read(path)
+    if Path(path).is_dir():
+        manifest = Manifest.read(Path(path))
         _show(manifest.to_dict() if as_json else _facts(manifest), as_json)
         if not as_json:
             _show_shards(manifest)
         return
-    note = ImageNote.read(read_input(str(path)))
+    data = read_input(path)
+    with about(path):
+        note = ImageNote.read(data)
     facts: dict[str, Any] = {
         "scheme": note.scheme.describe() if as_json else note.scheme.name,
         "key_id": note.key_id,
@@ -47,7 +49,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
     return {
         "format": value["format"],
         "scheme": manifest.scheme.name,
-        "steps": manifest.scheme.canonical.replace("|", "\n"),
+        "steps": manifest.scheme.canonical.split("|"),
         "key id": manifest.key_id,
         "key scope": manifest.key_scope,
         "context": manifest.context or "(none)",
@@ -65,7 +67,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        text = str(value).replace("\n", "\n" + " " * (width + 2))
+        lines = value if isinstance(value, list) else [str(value)]
+        text = ("\n" + " " * (width + 2)).join(map(printable, lines))
         click.echo(f"{name:<{width}}  {text}")
 
 

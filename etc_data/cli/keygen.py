@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from etc_data.cli.options import PASSPHRASE_VARIABLE, ask_passphrase, say
+from etc_data.cli.options import PASSPHRASE_VARIABLE, ask_passphrase, check_key_path, say
 from etc_data.keys import SecretKey
 
 
@@ -24,6 +24,9 @@ def keygen(path: Path, passphrase: bool) -> None:
 
     Whoever has the file can decrypt; without it nobody can. Back it up offline: docs/keys.md.
     """
+    check_key_path(path)
+    if str(path) == "-":
+        raise click.UsageError("a key is only written to a file, never to standard output")
     secret = None
     if passphrase:
         secret = os.environ.get(PASSPHRASE_VARIABLE) or ask_passphrase(twice=True)

@@ -1,7 +1,10 @@
 """The `etc-data` command: its group, and how errors and warnings are shown."""
 
+import io
 import os
+import re
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -14,18 +17,25 @@ from etc_data.cli.demo import demo
 from etc_data.cli.encrypt import encrypt
 from etc_data.cli.inspect import inspect
 from etc_data.cli.keygen import keygen
+from etc_data.cli.options import close_progress_bars, hide_secrets, printable
 from etc_data.cli.preview import preview
 from etc_data.cli.schemes import schemes
 from etc_data.cli.verify import verify
 from etc_data.errors import EtcError
 
 _INTERRUPTED = 130
+_GUESS = re.compile(r" \(?(?:Did you mean(?: one of:)?|Possible options:) (.*?)\??\)?$")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(etc_data.__version__, "--version", message="etc-data %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """Encrypt images so that machines can learn from them but people cannot see them.
 
     \b
@@ -37,6 +47,9 @@ def cli(debug: bool) -> None:
 
     It is perceptual encryption: see docs/threat-model.md for what it protects against which attack.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
 
 
 for command in (keygen, encrypt, decrypt, verify, inspect, preview, schemes, demo):
@@ -46,50 +59,71 @@ for command in (keygen, encrypt, decrypt, verify, inspect, preview, schemes, dem
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and exits: 0 done, 1 failed, 2 wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    options = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in options
     if debug:
         # The flag may stand anywhere, also after the sub-command.
-        given = ["--debug", *(word for word in given if word != "--debug")]
+        kept = [word for word in options if word != "--debug"]
+        given = ["--debug", *kept, *given[len(options) :]]
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A table with a sign that the terminal's encoding lacks is better than none.
+        sys.stdout.reconfigure(errors="replace")
     try:
         sys.exit(_run(given, debug))
     except BrokenPipeError:
         # The reader of our output went away, such as `head`; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        close_progress_bars()
 
 
 def _run(given: list[str], debug: bool) -> int:
     try:
         result = cli.main(given, prog_name="etc-data", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Abort:
-        return _fail("interrupted", "nothing half written is left behind", _INTERRUPTED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", "nothing half written is left behind", _INTERRUPTED)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail("interrupted", "no half-written file is left behind", _INTERRUPTED)
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "etc-data"
-        return _fail(_sentence(error.format_message()), f"{command} --help shows the options", 2)
+        return _fail_usage(error, given)
     except click.ClickException as error:
         return _fail(_sentence(error.format_message()), None, error.exit_code)
-    except EtcError as error:
-        if debug:
-            raise
-        return _fail(str(error), error.hint, 1)
     except BrokenPipeError:
         raise
-    except OSError as error:
-        if debug:
-            raise
-        name = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{name}{error.strerror or error}", None, 1)
     except Exception as error:
         if debug:
-            raise
-        return _fail(f"internal error: {type(error).__name__}: {error}", "--debug shows where", 1)
+            close_progress_bars()
+            click.echo(hide_secrets(traceback.format_exc()), err=True)
+        return _fail(*_describe(error), 1)
+
+
+def _describe(error: Exception) -> tuple[str, str | None]:
+    """Returns what to say of an error, and the hint."""
+    if isinstance(error, EtcError):
+        return str(error), error.hint
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or error}", None
+    return f"internal error: {type(error).__name__}: {error}", "--debug shows where"
+
+
+def _fail_usage(error: click.UsageError, given: list[str]) -> int:
+    # click's own sentences stand inside of others, such as after "Invalid value for 'SOURCE': ".
+    text = error.format_message().replace(error.message, _sentence(error.message))
+    guess = _GUESS.search(text)
+    hint = f"did you mean {guess[1]}; " if guess else ""
+    if error.ctx:
+        command = error.ctx.command_path
+    else:
+        command = " ".join(["etc-data", *[word for word in given if word in cli.commands][:1]])
+    return _fail(
+        _sentence(_GUESS.sub("", text)), f"{hint}{command} --help shows the options", error.exit_code
+    )
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
+    close_progress_bars()
     click.echo(f"etc-data: error: {_one_line(message)}", err=True)
     if hint:
         click.echo(f"etc-data: hint: {_one_line(hint)}", err=True)
@@ -97,7 +131,7 @@ def _fail(message: str, hint: str | None, code: int) -> int:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(hide_secrets(" ".join(text.split())))
 
 
 def _sentence(text: str) -> str:

@@ -3,21 +3,32 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from etc_data.codecs import Codec, JpegCodec, PngCodec
-from etc_data.errors import KeyFileError, OutputExistsError
+from etc_data.errors import EtcError, KeyFileError, OutputExistsError
 from etc_data.keys import KEY_VARIABLE, PASSPHRASE_LINE_PREFIX, SecretKey
 from etc_data.shards.files import published
 
 PASSPHRASE_VARIABLE = "ETC_DATA_PASSPHRASE"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    _SizeBase = click.ParamType[tuple[int, int]]
+else:
+    _SizeBase = click.ParamType  # generic for Python, too, from click 8.4 on
+
+_KEY_LINE = re.compile(r"(ETC-SECRET-KEY-)[A-Z0-9-]*[A-Z0-9]{9}[A-Z0-9-]*", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_open_bars: list["tqdm[Any]"] = []
 
 
 def key_options(command: Command) -> Command:
@@ -43,6 +54,7 @@ def load_key(key_path: Path | None, passphrase: bool) -> SecretKey:
     """
     if key_path is None and not os.environ.get(KEY_VARIABLE):
         raise click.UsageError(f"no key was given: use --key FILE or set {KEY_VARIABLE}")
+    check_key_path(key_path)
     secret = None
     if passphrase:
         secret = os.environ.get(PASSPHRASE_VARIABLE) or ask_passphrase()
@@ -51,6 +63,36 @@ def load_key(key_path: Path | None, passphrase: bool) -> SecretKey:
     if key_path is None:
         return SecretKey.from_environment(passphrase=secret)
     return SecretKey.load(key_path, passphrase=secret)
+
+
+def check_key_path(key_path: Path | None) -> None:
+    """Checks that the name of a key file is not the secret itself.
+
+    Raises:
+        click.UsageError: it is.
+    """
+    if key_path is not None and _KEY_LINE.search(str(key_path)):
+        raise click.UsageError(
+            "this is a key, not the name of a key file; the history of the shell may hold it now"
+        )
+
+
+def hide_secrets(text: str) -> str:
+    """Returns a text for people without the key lines that an argument may have brought into it.
+
+    >>> hide_secrets("no such option --ETC-SECRET-KEY-1-ABCDEFGHIJKL")
+    'no such option --ETC-SECRET-KEY-…'
+    """
+    return _KEY_LINE.sub(r"\1…", text)
+
+
+def printable(text: str) -> str:
+    r"""Returns a text without control characters, which could play tricks on a terminal.
+
+    >>> printable("evil\x1b[2J")
+    'evil\\x1b[2J'
+    """
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def has_key(key_path: Path | None) -> bool:
@@ -75,6 +117,8 @@ def ask_passphrase(*, twice: bool = False) -> str:
 def _is_sealed(key_path: Path | None) -> bool:
     if key_path is None:
         return PASSPHRASE_LINE_PREFIX in os.environ.get(KEY_VARIABLE, "")
+    if not key_path.is_file():
+        return False  # a pipe can be read only once, and the key is to come from it
     try:
         with key_path.open("rb") as file:
             return PASSPHRASE_LINE_PREFIX.encode() in file.read(65_536)
@@ -82,7 +126,7 @@ def _is_sealed(key_path: Path | None) -> bool:
         return False
 
 
-class SizeType(click.ParamType[tuple[int, int]]):
+class SizeType(_SizeBase):
     """``224`` or ``HEIGHTxWIDTH`` in pixels."""
 
     name = "size"
@@ -152,7 +196,7 @@ def progress_bar(description: str, unit: str) -> Callable[[int], Callable[[int],
     """Returns what starts a progress bar with rate and remaining time; quiet without a terminal."""
 
     def start(total: int) -> Callable[[int], None]:
-        bar = tqdm(
+        bar: tqdm[Any] = tqdm(
             total=total,
             desc=description,
             unit=unit,
@@ -162,6 +206,7 @@ def progress_bar(description: str, unit: str) -> Callable[[int], Callable[[int],
             leave=False,
             dynamic_ncols=True,
         )
+        _open_bars.append(bar)
 
         def step(gained: int) -> None:
             bar.update(gained)
@@ -173,9 +218,33 @@ def progress_bar(description: str, unit: str) -> Callable[[int], Callable[[int],
     return start
 
 
+def close_progress_bars() -> None:
+    """Clears the bars that an error left on the terminal, so that its message has a line of its own."""
+    while _open_bars:
+        _open_bars.pop().close()
+
+
 def read_input(path: str) -> bytes:
-    """Returns the bytes of a file, or of standard input for ``-``."""
-    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    """Returns the bytes of a file, or of standard input for ``-``.
+
+    Raises:
+        EtcError: standard input is closed.
+    """
+    if path != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise EtcError("standard input is closed")
+    return sys.stdin.buffer.read()
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """Puts the name of the input file before the message of an error that tells of it."""
+    try:
+        yield
+    except EtcError as error:
+        name = "standard input" if path == "-" else path
+        raise type(error)(f"{name}: {error}", error.hint) from error
 
 
 def write_output(path: str, data: bytes, *, force: bool) -> None:
@@ -183,24 +252,60 @@ def write_output(path: str, data: bytes, *, force: bool) -> None:
 
     Raises:
         OutputExistsError: the file exists and `force` is not set.
+        EtcError: it cannot be written, or standard output is closed.
     """
-    if path == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
+    if path == "-" and sys.stdout is None:
+        raise EtcError("standard output is closed")
     check_output(path, force=force)
-    with published(Path(path)) as file:
-        file.write(data)
+    try:
+        if path == "-":
+            rest = memoryview(data)
+            while rest:  # with PYTHONUNBUFFERED a write may take only a part
+                rest = rest[sys.stdout.buffer.write(rest) :]
+            sys.stdout.buffer.flush()
+        else:
+            with published(Path(path)) as file:
+                file.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard output" if path == "-" else path
+        raise EtcError(f"{name} cannot be written: {error.strerror or error}") from None
 
 
 def check_output(path: str, *, force: bool) -> None:
-    """Checks that an output file would overwrite nothing, before work starts.
+    """Checks that an output file has a folder and would overwrite nothing, before work starts.
 
     Raises:
-        OutputExistsError: the file exists and `force` is not set.
+        OutputExistsError: the file exists and `force` is not set, or it is no file.
+        EtcError: its folder does not exist.
     """
-    if path != "-" and Path(path).exists() and not (force and Path(path).is_file()):
+    if path == "-":
+        return
+    file = Path(path)
+    if not file.parent.is_dir():
+        raise EtcError(f"{path} cannot be written: there is no folder {file.parent}")
+    if file.exists() and not file.is_file():
+        raise OutputExistsError(f"{path} exists and is no file", "choose another name")
+    if file.exists() and not force:
         raise OutputExistsError(f"{path} exists already", "choose another name, or use --force")
+
+
+def refuse_options(names: tuple[str, ...], reason: str) -> None:
+    """Refuses options of the command line that would have no effect.
+
+    Args:
+        names: of the parameters.
+        reason: such as "is for folders".
+
+    Raises:
+        click.UsageError: one of them was given.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise click.UsageError(f"{parameter.opts[-1]} {reason}")
 
 
 def say(text: str = "") -> None:

@@ -10,6 +10,7 @@ from etc_data.cipher import Cipher
 from etc_data.cli.contact_sheet import Cell, describe_psnr, draw_sheet, round_trip
 from etc_data.cli.options import (
     SizeType,
+    about,
     check_output,
     human_bytes,
     key_options,
@@ -58,8 +59,10 @@ def preview(
         raise CodecError(f"{output} must end with .png")
     check_output(output, force=force)
     key = load_key(key_path, passphrase)
-    ciphers = [Cipher(name.strip(), key) for name in schemes.split(",")]
-    plain = prepare_image(load_rgb(read_input(image)), 1, size=size)
+    ciphers = [Cipher(name.strip(), key) for name in schemes.split(",") if name.strip()]
+    data = read_input(image)
+    with about(image):
+        plain = prepare_image(load_rgb(data), 1, size=size)
     pixels = np.asarray(plain)
     jpeg_bytes = len(JpegCodec(quality=quality).encode(pixels))
     cells = [(Cell(pixels, ("plain", f"JPEG {human_bytes(jpeg_bytes)}")), Cell(None))]

@@ -5,16 +5,17 @@ owner can decrypt it, and refuse a wrong key, without any other file.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from etc_data.cipher import Cipher
+from etc_data.cipher import NONCE_BYTES, Cipher
 from etc_data.codecs import Codec, JpegCodec, decode
 from etc_data.containers import embed_comment, read_comment
-from etc_data.errors import CodecError, ManifestError
+from etc_data.errors import GeometryError, ManifestError
 from etc_data.fitting import Fit, Resize, prepare_image
 from etc_data.keys import SecretKey
 from etc_data.schemes import KeyScope, Scheme
@@ -74,15 +75,17 @@ class ImageNote:
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> "ImageNote":
-        if fields["key_scope"] not in ("dataset", "image"):
-            raise ValueError(f"key_scope is {fields['key_scope']!r}")
-        return cls(
-            Scheme.from_description(fields["scheme"]),
-            str(fields["key_id"]),
-            fields["key_scope"],
-            str(fields["context"]),
-            bytes.fromhex(fields["nonce"]) or None,
-        )
+        key_id, key_scope, context = (fields[name] for name in ("key_id", "key_scope", "context"))
+        if key_scope not in ("dataset", "image"):
+            raise ValueError(f"key_scope is {key_scope!r}")
+        if not re.fullmatch("[0-9a-f]{16}", key_id):
+            raise ValueError(f"key_id is {key_id!r}")
+        if not isinstance(context, str):
+            raise ValueError(f"context is {context!r}")
+        nonce = bytes.fromhex(fields["nonce"])
+        if len(nonce) != (NONCE_BYTES if key_scope == "image" else 0):
+            raise ValueError(f"nonce has {len(nonce)} bytes with key scope {key_scope}")
+        return cls(Scheme.from_description(fields["scheme"]), key_id, key_scope, context, nonce or None)
 
 
 def encrypt_photo(
@@ -128,12 +131,19 @@ def decrypt_photo(data: bytes, key: SecretKey) -> Image.Image:
         ManifestError: the file carries no usable note.
         WrongKeyError: the key is another.
         CodecError: the image is damaged.
-        GeometryError: the image was resized since.
+        GeometryError: the image was resized or cropped since.
     """
     note = ImageNote.read(data)
     check_key_id(note.key_id, key)
     cipher = Cipher(note.scheme, key, key_scope=note.key_scope, context=note.context)
     pixels = decode(data)
-    if pixels.ndim != 3:
-        raise CodecError("the image is not RGB")
+    height, width = pixels.shape[:2]
+    try:
+        cipher.scheme.check_size(height, width)
+    except GeometryError:
+        raise GeometryError(
+            f"the image was resized or cropped since it was encrypted: {height}×{width} pixels are no "
+            f"multiples of block_size {cipher.scheme.block_size}",
+            "decrypt the file as it was written",
+        ) from None
     return Image.fromarray(cipher.decrypt(pixels, nonce=note.nonce))
