@@ -98,7 +98,7 @@ class SecretKey:
             "# and without it nobody can. Keep a backup, offline.\n"
             f"# key id: {self.id}\n{line}\n"
         )
-        _write_new_private_file(Path(path), text.encode("ascii"))
+        _write_new_private_file(_path_of(path), text.encode("ascii"))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, passphrase: str | None = None) -> "SecretKey":
@@ -115,7 +115,7 @@ class SecretKey:
         Warns:
             UserWarning: other users of the machine may read the file.
         """
-        path = Path(path)
+        path = _path_of(path)
         try:
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
@@ -250,6 +250,16 @@ def _only_key_line(data: bytes, origin: str) -> str:
             "upgrade etc-data",
         )
     return line
+
+
+def _path_of(path: str | os.PathLike[str]) -> Path:
+    # A key given where its file belongs would go into error messages, and from there into logs.
+    if Path(path).name.startswith("ETC-SECRET-KEY-"):
+        raise KeyFileError(
+            "a key itself was given where the name of its file belongs",
+            f"give the path of the key file, or set {KEY_VARIABLE}",
+        )
+    return Path(path)
 
 
 def _write_new_private_file(path: Path, data: bytes) -> None:

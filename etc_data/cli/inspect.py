@@ -38,6 +38,8 @@ def inspect(path: str, as_json: bool) -> None:
         "key_id": note.key_id,
         "key_scope": note.key_scope,
         "context": note.context,
+        "height": note.size[0],
+        "width": note.size[1],
         "nonce": note.nonce.hex() if note.nonce else "",
     }
     _show(facts, as_json)

@@ -17,12 +17,12 @@ from etc_data.keys import SecretKey
 def keygen(path: Path, passphrase: bool) -> None:
     """Write a new secret key to the file KEY, which must not exist, and print its id.
 
+    Whoever has the file can decrypt; without it nobody can. Back it up offline: docs/keys.md.
+
     \b
     Examples:
       etc-data keygen clinic.key
       etc-data keygen clinic.key --passphrase
-
-    Whoever has the file can decrypt; without it nobody can. Back it up offline: docs/keys.md.
     """
     check_key_path(path)
     if str(path) == "-":

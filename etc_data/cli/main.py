@@ -38,22 +38,30 @@ _GUESS = re.compile(r" \(?(?:Did you mean(?: one of:)?|Possible options:) (.*?)\
 def cli(context: click.Context, debug: bool) -> None:
     """Encrypt images so that machines can learn from them but people cannot see them.
 
+    It is perceptual encryption: see docs/threat-model.md for what it protects against which attack.
+
     \b
     Examples:
       etc-data keygen clinic.key
       etc-data encrypt photos/ shards/ --key clinic.key --size 224
       etc-data verify shards/ --key clinic.key
       etc-data decrypt shards/ plain/ --key clinic.key
-
-    It is perceptual encryption: see docs/threat-model.md for what it protects against which attack.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(2)
 
 
+def _examples_last(command: click.Command) -> click.Command:
+    """Moves the examples of a docstring behind the options, where people look for them."""
+    command.help, mark, examples = (command.help or "").partition("\b\n")
+    command.epilog = mark + examples
+    return command
+
+
 for command in (keygen, encrypt, decrypt, verify, inspect, preview, schemes, demo):
-    cli.add_command(command)
+    cli.add_command(_examples_last(command))
+_examples_last(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,15 +37,18 @@ class ImageNote:
     key_scope: KeyScope
     context: str
     nonce: bytes | None
+    size: tuple[int, int]
 
     def text(self) -> str:
         """Returns the note as it stands in the file."""
         fields = {
             "context": self.context,
+            "height": self.size[0],
             "key_id": self.key_id,
             "key_scope": self.key_scope,
             "nonce": "" if self.nonce is None else self.nonce.hex(),
             "scheme": self.scheme.describe(),
+            "width": self.size[1],
         }
         return f"{_FORMAT}{_VERSION} {canonical_json(fields).decode('ascii')}"
 
@@ -85,7 +88,11 @@ class ImageNote:
         nonce = bytes.fromhex(fields["nonce"])
         if len(nonce) != (NONCE_BYTES if key_scope == "image" else 0):
             raise ValueError(f"nonce has {len(nonce)} bytes with key scope {key_scope}")
-        return cls(Scheme.from_description(fields["scheme"]), key_id, key_scope, context, nonce or None)
+        size = fields["height"], fields["width"]
+        if not all(type(side) is int and side > 0 for side in size):
+            raise ValueError(f"the size is {size}")
+        scheme = Scheme.from_description(fields["scheme"])
+        return cls(scheme, key_id, key_scope, context, nonce or None, size)
 
 
 def encrypt_photo(
@@ -120,7 +127,14 @@ def encrypt_photo(
     image = prepare_image(load_rgb(data), cipher.scheme.block_size, size=size, resize=resize, fit=fit)
     nonce = cipher.new_nonce() if cipher.key_scope == "image" else None
     encrypted = codec.encode(cipher.encrypt(np.asarray(image), nonce=nonce))
-    note = ImageNote(cipher.scheme, cipher.key_id, cipher.key_scope, cipher.context, nonce)
+    note = ImageNote(
+        cipher.scheme,
+        cipher.key_id,
+        cipher.key_scope,
+        cipher.context,
+        nonce,
+        (image.height, image.width),
+    )
     return embed_comment(encrypted, note.text())
 
 
@@ -138,12 +152,10 @@ def decrypt_photo(data: bytes, key: SecretKey) -> Image.Image:
     cipher = Cipher(note.scheme, key, key_scope=note.key_scope, context=note.context)
     pixels = decode(data)
     height, width = pixels.shape[:2]
-    try:
-        cipher.scheme.check_size(height, width)
-    except GeometryError:
+    if (height, width) != note.size:
         raise GeometryError(
-            f"the image was resized or cropped since it was encrypted: {height}×{width} pixels are no "
-            f"multiples of block_size {cipher.scheme.block_size}",
+            f"the image was resized, cropped or turned since it was encrypted: it has {height}×{width} "
+            f"pixels, its note says {note.size[0]}×{note.size[1]}",
             "decrypt the file as it was written",
-        ) from None
+        )
     return Image.fromarray(cipher.decrypt(pixels, nonce=note.nonce))

@@ -310,3 +310,11 @@ def test_unset_variable_is_refused(monkeypatch, value):
 def test_variable_of_broken_bytes_is_refused(monkeypatch):
     monkeypatch.setitem(os.environb, KEY_VARIABLE.encode(), b"\xff\xff")
     assert "environment variable ETC_DATA_KEY is no key" in str(refused(SecretKey.from_environment))
+
+
+def test_key_line_given_as_a_path_is_refused_and_not_repeated():
+    line = format_key_line(bytes(range(32)))
+    for use in (SecretKey.load, SecretKey(bytes(32)).save):
+        with pytest.raises(KeyFileError, match="where the name of its file belongs") as caught:
+            use(line)
+        assert line not in str(caught.value) + str(caught.value.hint)

@@ -64,6 +64,8 @@ def test_image_is_told_in_full(etc, query, key):
         "key_id": SecretKey.load(key).id,
         "key_scope": "image",
         "context": "ward 7",
+        "height": str(note.size[0]),
+        "width": str(note.size[1]),
         "nonce": note.nonce.hex(),
     }
 
@@ -73,7 +75,7 @@ def test_json_of_an_image_tells_the_steps(etc, query):
     note = ImageNote.read(query.read_bytes())
     assert record["scheme"] == note.scheme.describe()
     assert record["nonce"] == note.nonce.hex()
-    assert set(record) == {"scheme", "key_id", "key_scope", "context", "nonce"}
+    assert set(record) == {"scheme", "key_id", "key_scope", "context", "height", "width", "nonce"}
 
 
 def test_image_is_read_from_standard_input(command, etc, query):
@@ -117,17 +119,19 @@ def test_image_cut_short_is_refused_or_told_by_its_note(etc, query, tmp_path, ke
 def test_hostile_context_of_an_image_cannot_play_tricks_on_the_terminal(etc, tmp_path, make_photo):
     fields = {
         "context": "x\x1b[2J\nscheme     secure",
+        "height": 16,
         "key_id": "0" * 16,
         "key_scope": "dataset",
         "nonce": "",
         "scheme": Scheme.preset("etc-16").describe(),
+        "width": 16,
     }
     path = make_photo(tmp_path / "x.png")
     path.write_bytes(embed_comment(path.read_bytes(), f"etc-data-image/1 {json.dumps(fields)}"))
     result = etc("inspect", path)
     assert result.code == 0
     assert "context    x\\x1b[2J\\x0ascheme     secure\n" in result.out
-    assert len(result.out.splitlines()) == 5
+    assert len(result.out.splitlines()) == 7
 
 
 def test_hostile_manifest_cannot_play_tricks_on_the_terminal(etc, data_set):

@@ -124,7 +124,7 @@ def test_note_has_the_form_of_the_format_page():
     head, _, body = text.partition(" ")
     assert head == "etc-data-image/1"
     fields = json.loads(body)
-    assert list(fields) == ["context", "key_id", "key_scope", "nonce", "scheme"]
+    assert list(fields) == ["context", "height", "key_id", "key_scope", "nonce", "scheme", "width"]
     assert body == json.dumps(fields, sort_keys=True, separators=(",", ":"))
     assert text.isascii()
     assert fields["context"] == "ward 7, Größe"
@@ -273,11 +273,11 @@ def test_scopes_exchanged_in_the_note_are_refused():
         ImageNote.read(noted({"key_scope": "dataset"}, scope="image"))
 
 
-@pytest.mark.parametrize("size", [(40, 32), (48, 31), (1, 1)])
+@pytest.mark.parametrize("size", [(40, 32), (48, 31), (1, 1), (32, 48), (16, 32)])
 def test_image_cropped_or_resized_since_is_refused(size):
     data = encrypt_photo(FILE, Cipher("etc-16", KEY), codec=PNG)
     smaller = np.asarray(Image.fromarray(decode(data)).resize(size))
-    with pytest.raises(GeometryError, match="was resized or cropped since it was encrypted"):
+    with pytest.raises(GeometryError, match="was resized, cropped or turned since it was encrypted"):
         decrypt_photo(embed_comment(PNG.encode(smaller), ImageNote.read(data).text()), KEY)
 
 
