@@ -125,13 +125,14 @@ def _escape(match: re.Match[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _FileReader:
+class FileReader:
     """Reads one file; holds its name as the file system gave it, since an id may be escaped."""
 
     root: str
     name: str
 
     def __call__(self) -> bytes:
+        """Returns the bytes of the file."""
         return read_file(os.path.join(self.root, self.name))
 
 
@@ -157,7 +158,7 @@ class _Files(Sequence[Item]):
         name = self.names[index]
         top, slash, _ = name[len(self.prefix) :].partition("/")
         label = self.labels[top] if slash else -1
-        return Item(printable(name), label, _FileReader(self.root, name))
+        return Item(printable(name), label, FileReader(self.root, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ def _list(root: str) -> _Listing:
                 continue
             if prefix:
                 found.folders.append(prefix[:-1])
-            for entry in _entries(path):
+            for entry in visible_entries(path):
                 name = prefix + entry.name
                 kind = _kind(entry)
                 if kind == "folder":
@@ -201,7 +202,12 @@ def _list(root: str) -> _Listing:
     return found
 
 
-def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+def visible_entries(path: str) -> Iterator[os.DirEntry[str]]:
+    """Yields what lies in a folder, without hidden entries and the clutter of operating systems.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
     with os.scandir(path) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.name.lower() not in _CLUTTER:

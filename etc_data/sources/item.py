@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, overload
 
 from etc_data.errors import UnreadableImageError
 
@@ -30,6 +30,31 @@ class Item:
             UnreadableImageError: the file cannot be read any more.
         """
         return self.reader()
+
+
+@dataclass(frozen=True, slots=True)
+class LazyItems(Sequence[Item]):
+    """Items that are made as they are asked for.
+
+    Attributes:
+        rows: a number for every item, in order; often a range.
+        make: returns the item of a row.
+    """
+
+    rows: Sequence[int]
+    make: Callable[[int], Item] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return LazyItems(self.rows[index], self.make)
+        return self.make(self.rows[index])
 
 
 @dataclass(frozen=True, slots=True)
