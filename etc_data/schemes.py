@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from math import lcm
 from typing import Any, Literal
 
@@ -82,12 +82,16 @@ class Scheme:
             )
         return cls(steps, name)
 
-    @property
+    @cached_property
     def canonical(self) -> str:
         """The text that labels every stream: the steps' texts joined by ``|``, without the name."""
         return "|".join(step.text() for step in self.steps)
 
-    @property
+    @cached_property
+    def _labels(self) -> tuple[str, ...]:
+        return tuple(f"{number}:{step.text()}" for number, step in enumerate(self.steps))
+
+    @cached_property
     def block_size(self) -> int:
         """Pixels per side that an image's height and width must be multiples of."""
         return lcm(*(step.block_size for step in self.steps))
@@ -135,7 +139,7 @@ class Scheme:
         self.check_size(height, width)
         plan: Plan | None = None
         for number, step in enumerate(self.steps):
-            open_stream = partial(streams.stream, f"{number}:{step.text()}")
+            open_stream = partial(streams.stream, self._labels[number])
             step_plan = step.plan(height, width, open_stream)
             plan = step_plan if plan is None else plan.then(step_plan)
         assert plan is not None
