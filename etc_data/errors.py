@@ -14,7 +14,8 @@ EtcError
 ├── SourceError           a source of plain images that cannot be listed
 ├── OutputExistsError     an output that would overwrite something
 ├── ManifestError         a manifest that is missing, malformed, newer or forged
-└── DamagedShardError     a shard that is missing, cut short or altered
+├── DamagedShardError     a shard that is missing, cut short or altered
+└── StorageError          a place that cannot be reached, read or written
 """
 
 
@@ -84,3 +85,7 @@ class ManifestError(EtcError):
 
 class DamagedShardError(EtcError):
     """A shard that is missing, cut short or altered."""
+
+
+class StorageError(EtcError):
+    """A place where data sets lie that cannot be reached, read or written."""

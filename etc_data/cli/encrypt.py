@@ -26,13 +26,15 @@ from etc_data.errors import CodecError
 from etc_data.shards.samples import check_codec
 from etc_data.shards.single import encrypt_photo
 from etc_data.shards.writer import SkippedItemsError, WriteSummary, write_shards
+from etc_data.sources.selection import Selection
+from etc_data.sources.spec import open_source
 
 _REASONS_SHOWN = 5
-_FOLDER_OPTIONS = ("labels", "samples_per_shard", "workers", "skip_bad", "as_json")
+_FOLDER_OPTIONS = ("splits", "limit", "labels", "samples_per_shard", "workers", "skip_bad", "as_json")
 
 
 @click.command()
-@click.argument("source", metavar="SOURCE", type=click.Path(exists=True, allow_dash=True))
+@click.argument("source", metavar="SOURCE")
 @click.argument("out", metavar="[OUT]", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--output", metavar="FILE", help="For one photo: the file to write, - for stdout.")
 @key_options
@@ -44,6 +46,8 @@ _FOLDER_OPTIONS = ("labels", "samples_per_shard", "workers", "skip_bad", "as_jso
 )
 @click.option("--context", default="", help="A public text that sets data sets of one key apart.")
 @coding_options
+@click.option("--split", "splits", multiple=True, help="Take only this split (may be repeated).")
+@click.option("--limit", type=click.IntRange(1), help="Take at most so many images of each split.")
 @click.option("--labels", type=click.Choice(["keep", "none"]), default="keep", show_default=True)
 @click.option("--samples-per-shard", type=click.IntRange(1), help="At most (default: by size).")
 @click.option(
@@ -70,20 +74,23 @@ def encrypt(
     allow_noise: bool,
     **shard_options: Any,
 ) -> None:
-    """Encrypt the images in the folder SOURCE into shards in the folder OUT, or one photo with -o.
+    """Encrypt the images of SOURCE into shards in the folder OUT, or one photo with -o.
 
-    Class folders become integer labels; folders called train, val and test become splits. What
-    only you may see (names, classes, failures) goes to OUT.ledger beside OUT: never upload it.
+    SOURCE is a folder (class folders become integer labels; folders called train, val and test
+    become splits), tars of a webdataset, hf:NAME_OR_PATH[:SPLIT], or torchvision:NAME?root=FOLDER.
+    What only you may see (names, classes, failures) goes to OUT.ledger beside OUT: never upload it.
 
     \b
     Examples:
       etc-data encrypt photos/ shards/ --key clinic.key --size 224 --workers 2
       etc-data encrypt photos/ shards/ --key clinic.key --scheme vit-16/8 --lossless --size 224
       etc-data encrypt photos/ shards/ --key clinic.key --key-scope image --size 224
+      etc-data encrypt 'train-*.tar' shards/ --key clinic.key --size 224 --limit 1000
+      etc-data encrypt hf:beans:train shards/ --key clinic.key --size 224
       etc-data encrypt photo.jpg -o query.jpg --key clinic.key --scheme ind-16 --size 224
       cat photo.jpg | etc-data encrypt - -o - --key clinic.key --size 224 > query.jpg
     """
-    one_photo = source == "-" or not Path(source).is_dir()
+    one_photo = source == "-" or (Path(source).exists() and not _holds_many(source))
     if one_photo and (output is None or out is not None):
         raise click.UsageError("for one photo give the file to write: -o FILE (or -o -)")
     if not one_photo and (out is None or output is not None):
@@ -98,6 +105,10 @@ def encrypt(
     assert out is not None
     codec = make_codec(quality, subsampling, lossless)
     _encrypt_folder(source, out, cipher, {**coding, "codec": codec}, shard_options)
+
+
+def _holds_many(source: str) -> bool:
+    return Path(source).is_dir() or source.endswith(".tar")
 
 
 def _encrypt_one(
@@ -131,10 +142,12 @@ def _encrypt_folder(
     source: str, out: Path, cipher: Cipher, coding: dict[str, Any], options: dict[str, Any]
 ) -> None:
     as_json = options.pop("as_json")
+    splits, limit = options.pop("splits"), options.pop("limit")
+    images = Selection(open_source(source), splits=splits or None, limit=limit)
     options["labels"] = options["labels"] == "keep"
     try:
         summary = write_shards(
-            source, out, cipher, **coding, **options, progress=progress_bar("encrypting", "image")
+            images, out, cipher, **coding, **options, progress=progress_bar("encrypting", "image")
         )
     except SkippedItemsError as error:
         assert error.summary is not None

@@ -1,4 +1,8 @@
-"""EtC shards: webdataset tars of encrypted images, written whole, sealed, and streamed back."""
+"""EtC shards: webdataset tars of encrypted images, written whole, sealed, and streamed back.
+
+The reader alone needs torch; it is imported when it is first asked for, so that the command line
+and the workers that write shards start without it.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +34,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The reader brings torch: a second and 180 MB, which every process that writes does without.
     if name in ("EtcShards", "open_shards"):
         from etc_data.shards import reader
 

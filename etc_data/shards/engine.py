@@ -1,6 +1,10 @@
 """Runs shard jobs on this machine: in this process, or in spawned ones with bounded memory."""
 
+import contextlib
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -8,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from etc_data.errors import EtcError
+from etc_data.shards.files import TEMPORARY_SUFFIX
 from etc_data.shards.job import ShardJob, ShardResult, write_shard
 
 Tick = Callable[[int], None]
@@ -19,6 +24,9 @@ _JOBS_AHEAD_PER_WORKER = 2
 
 def run_jobs(jobs: Iterable[ShardJob], folder: Path, workers: int, tick: Tick) -> Iterator[ShardResult]:
     """Yields the results of all jobs, in the order in which they end.
+
+    Whatever ends it early (an error, an interrupt, the caller) also ends the workers, after the item
+    that each has in hand and without a trace of the shards they were at.
 
     Args:
         jobs: made as they are asked for, so that a long list takes no memory.
@@ -35,17 +43,22 @@ def run_jobs(jobs: Iterable[ShardJob], folder: Path, workers: int, tick: Tick) -
         return
     # Forking a process that has threads (torch, Pillow) can deadlock; spawning never does.
     context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    with ProcessPoolExecutor(workers, context, _start_worker, (counter,)) as pool:
-        try:
-            yield from _collect(jobs, folder, pool, workers, _Progress(counter, tick))
-        except BrokenProcessPool:
-            raise EtcError(
-                "a worker process was killed, perhaps because memory ran out",
-                "use fewer --workers",
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    counter, stop = context.Value("q", 0), context.Event()
+    try:
+        with ProcessPoolExecutor(workers, context, _start_worker, (counter, stop)) as pool:
+            try:
+                yield from _collect(jobs, folder, pool, workers, _Progress(counter, tick))
+            finally:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+    except BrokenProcessPool:
+        # Processes that were killed could not remove what they had half written.
+        for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            leftover.unlink(missing_ok=True)
+        raise EtcError(
+            "a worker process was killed, perhaps because memory ran out",
+            'use fewer --workers; a script of your own also needs: if __name__ == "__main__":',
+        ) from None
 
 
 def _collect(
@@ -62,13 +75,31 @@ def _collect(
             job = next(waiting, None)
             if job is None:
                 break
-            running.add(pool.submit(_run_in_worker, job, folder))
+            with _interrupts_held_back():
+                running.add(pool.submit(_run_in_worker, job, folder))
         if not running:
             return
         done, running = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
         progress.report()
         for future in done:
             yield future.result()
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Keeps interrupts from the keyboard for later; processes that start meanwhile never see any.
+
+    They go to all processes at once, and a worker that is only just starting would fill the screen
+    with what it was doing.  The main process tells the workers when to stop.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Progress:
@@ -85,17 +116,37 @@ class _Progress:
 
 
 _worker_counter: Any = None
+_worker_stop: Any = None
 
 
-def _start_worker(counter: Any) -> None:
-    global _worker_counter  # noqa: PLW0603 (a shared counter reaches a worker only at its start)
-    _worker_counter = counter
+class _Stopped(BaseException):
+    """Ends a job that nobody waits for any more."""
+
+
+def _start_worker(counter: Any, stop: Any) -> None:
+    global _worker_counter, _worker_stop
+    _worker_counter, _worker_stop = counter, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Workers of a process that was killed would go on and publish shards into a folder that may
+    # have been given to another run.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_in_worker(job: ShardJob, folder: Path) -> ShardResult:
+    if _worker_stop.is_set():
+        raise _Stopped
     return write_shard(job, folder, _count_one)
 
 
 def _count_one() -> None:
+    if _worker_stop.is_set():
+        raise _Stopped
     with _worker_counter.get_lock():
         _worker_counter.value += 1

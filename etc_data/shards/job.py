@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from etc_data.errors import EtcError, GeometryError, UnreadableImageError
+from etc_data.errors import CodecError, EtcError, GeometryError, UnreadableImageError
 from etc_data.shards.files import HashingFile, published
 from etc_data.shards.manifest import ShardEntry
 from etc_data.shards.samples import SampleEncoder
@@ -79,7 +79,7 @@ def write_shard(job: ShardJob, folder: Path, tick: Callable[[], None]) -> ShardR
                     data = item.read()
                     source_bytes += len(data)
                     members = job.encoder.encode_file(data, item.label, job.split, position)
-                except (UnreadableImageError, GeometryError) as error:
+                except (UnreadableImageError, GeometryError, CodecError) as error:
                     failures.append(Failure(item.id, str(error)))
                 else:
                     tar.add(members)

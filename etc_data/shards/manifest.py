@@ -21,7 +21,7 @@ FORMAT_NAME = "etc-data-shards"
 FORMAT_VERSION = 1
 SPLIT_PATTERN = r"[A-Za-z0-9_]{1,64}"
 # Names are joined to the folder's path, so nothing else may come out of a manifest.
-_SHARD_PATTERN = re.compile(rf"{SPLIT_PATTERN}-[0-9]{{6}}\.tar")
+_SHARD_PATTERN = rf"{SPLIT_PATTERN}-[0-9]{{6}}\.tar"
 _HASH_PATTERN = "[0-9a-f]{64}"
 
 
@@ -184,7 +184,7 @@ class Manifest:
             )
         try:
             manifest = cls._from_fields(value)
-        except (KeyError, TypeError, ValueError, SchemeError, CodecError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, SchemeError, CodecError) as error:
             what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise ManifestError(f"the manifest is malformed: {what}") from None
         again = manifest.to_dict()
@@ -195,30 +195,24 @@ class Manifest:
 
     @classmethod
     def _from_fields(cls, value: dict[str, Any]) -> "Manifest":
-        shards = tuple(ShardEntry(**entry) for entry in value["shards"])
+        shards = tuple(_shard_entry(entry) for entry in value["shards"])
         if not shards:
             raise ValueError("it lists no shards")
-        for shard in shards:
-            if not _SHARD_PATTERN.fullmatch(shard.name) or shard.name[:-11] != shard.split:
-                raise ValueError(f"{shard.name!r} is no shard name")
-            _count(shard.bytes)
-            _count(shard.samples)
-            _text(shard.sha256, _HASH_PATTERN)
         if len({shard.name for shard in shards}) != len(shards):
             raise ValueError("a shard is listed twice")
         return cls(
             scheme=Scheme.from_description({"name": value["scheme"], "steps": value["steps"]}),
-            key_id=_text(value["key_id"], "[0-9a-f]{16}"),
-            key_scope=_one_of(value["key_scope"], get_args(KeyScope)),
-            context=_text(value["context"]),
-            size=None if value["size"] is None else _size(value["size"]),
-            resize=_one_of(value["resize"], get_args(Resize)),
-            fit=_one_of(value["fit"], (None, *get_args(Fit))),
+            key_id=_text(value, "key_id", "[0-9a-f]{16}"),
+            key_scope=_one_of(value, "key_scope", get_args(KeyScope)),
+            context=_text(value, "context"),
+            size=None if value["size"] is None else _size(value, "size"),
+            resize=_one_of(value, "resize", get_args(Resize)),
+            fit=_one_of(value, "fit", (None, *get_args(Fit))),
             codec=dict(codec_from_dict(value["codec"]).describe()),
-            labels=_one_of(value["labels"], ("keep", "none")),
-            classes=_count(value["classes"]),
+            labels=_one_of(value, "labels", ("keep", "none")),
+            classes=_count(value, "classes"),
             shards=shards,
-            hmac=_text(value["hmac"], f"({_HASH_PATTERN})?"),
+            hmac=_text(value, "hmac", f"({_HASH_PATTERN})?"),
         )
 
 
@@ -235,29 +229,45 @@ def check_key_id(key_id: str, key: SecretKey) -> None:
         )
 
 
-def _text(value: Any, pattern: str | None = None) -> str:
-    if not isinstance(value, str) or (pattern is not None and not re.fullmatch(pattern, value)):
-        raise ValueError(f"{_shown(value)} is not the text that belongs there")
-    value.encode("utf-8")  # which half of a surrogate pair cannot
-    return value
+def _shard_entry(value: dict[str, Any]) -> ShardEntry:
+    name = _text(value, "name", _SHARD_PATTERN)
+    if value["split"] != name[:-11]:
+        raise ValueError(f"shard {name} is not of split {_shown(value['split'])}")
+    return ShardEntry(
+        name=name,
+        split=value["split"],
+        bytes=_count(value, "bytes"),
+        samples=_count(value, "samples"),
+        sha256=_text(value, "sha256", _HASH_PATTERN),
+    )
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{_shown(value)} is no number from 0")
-    return value
+def _text(value: dict[str, Any], name: str, pattern: str = "(?s:.*)") -> str:
+    text = value[name]
+    if not isinstance(text, str) or not re.fullmatch(pattern, text):
+        raise ValueError(f"{name} is {_shown(text)}")
+    text.encode("utf-8")  # which half of a surrogate pair cannot
+    return text
 
 
-def _size(value: Any) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2 or 0 in map(_count, value):
-        raise ValueError(f"{_shown(value)} is no size in pixels")
-    return value[0], value[1]
+def _count(value: dict[str, Any], name: str) -> int:
+    count = value[name]
+    if type(count) is not int or count < 0:
+        raise ValueError(f"{name} is {_shown(count)}; it must be an integer from 0")
+    return count
 
 
-def _one_of(value: Any, choices: Sequence[Any]) -> Any:
-    if not any(value is choice or value == choice for choice in choices):
-        raise ValueError(f"{_shown(value)} is none of {', '.join(map(str, choices))}")
-    return value
+def _size(value: dict[str, Any], name: str) -> tuple[int, int]:
+    size = value[name]
+    if not isinstance(size, list) or len(size) != 2 or any(type(s) is not int or s < 1 for s in size):
+        raise ValueError(f"{name} is {_shown(size)}; it must be height and width in pixels")
+    return size[0], size[1]
+
+
+def _one_of(value: dict[str, Any], name: str, choices: Sequence[Any]) -> Any:
+    if value[name] not in choices:
+        raise ValueError(f"{name} is {_shown(value[name])}; known are {', '.join(map(str, choices))}")
+    return value[name]
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from etc_data.errors import CodecError, DamagedShardError, ManifestError
 from etc_data.keys import SecretKey
 from etc_data.shards.manifest import Manifest, ShardEntry
 from etc_data.shards.samples import Sample
+from etc_data.shards.tar import SamplePlace
 from etc_data.shards.verify import check_shard, open_shard
 
 Form = Literal["tensor", "pil", "numpy", "sample"]
@@ -70,6 +71,8 @@ def open_shards(
         raise ValueError("give both rank and world_size, or none of them")
     if rank is not None and world_size is not None and not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} is not in 0 … {world_size - 1}")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
     shards = manifest.shards if split is None else manifest.splits[split]
     return EtcShards(folder, manifest, shards, shuffle, seed, form, transform, verify, rank, world_size)
 
@@ -115,7 +118,13 @@ class EtcShards(IterableDataset[Any]):
         return sum(shard.samples for shard in self._shards)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next epoch; it reaches running DataLoader workers too."""
+        """Chooses the order of the next epoch; it reaches running DataLoader workers too.
+
+        Raises:
+            ValueError: `epoch` is negative.
+        """
+        if epoch < 0:
+            raise ValueError(f"epoch is {epoch}; it must be at least 0")
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -167,16 +176,22 @@ class EtcShards(IterableDataset[Any]):
             for number in chosen:
                 place = places[number]
                 try:
-                    if self._form == "sample":
-                        yield self._transformed(place.read(file))
-                        continue
-                    data, label = place.read_image_and_label(file)
-                    image = self._decoded(data)
-                except (CodecError, DamagedShardError, ValueError) as error:
+                    content = self._content(place, file)
+                except (CodecError, DamagedShardError) as error:
                     raise DamagedShardError(
                         f"shard {shard.name}: sample {place.key} cannot be read: {error}"
                     ) from None
-                yield self._transformed(image), label
+                if isinstance(content, Sample):
+                    yield self._transformed(content)
+                else:
+                    image, label = content
+                    yield self._transformed(image), label
+
+    def _content(self, place: SamplePlace, file: IO[bytes]) -> Sample | tuple[Any, int]:
+        if self._form == "sample":
+            return place.read(file)
+        data, label = place.read_image_and_label(file)
+        return self._decoded(data), label
 
     def _decoded(self, data: bytes) -> Any:
         pixels = decode(data)
@@ -197,17 +212,6 @@ class EtcShards(IterableDataset[Any]):
             f"EtcShards({str(self._folder)!r}, {self.samples} samples in {len(self._shards)} shards, "
             f"scheme {self.manifest.scheme.name!r}, key {self.manifest.key_id!r}, {order})"
         )
-
-
-def iterate_samples(folder: Path, entry: ShardEntry) -> Iterator[Sample]:
-    """Yields the verified samples of one shard, undecoded.
-
-    Raises:
-        DamagedShardError: the shard is missing, cut short or altered.
-    """
-    with open_shard(folder, entry) as file:
-        for place in check_shard(file, entry):
-            yield place.read(file)
 
 
 def _distributed() -> tuple[int, int]:

@@ -9,14 +9,14 @@ import hmac
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
 
 from etc_data.cipher import NONCE_BYTES, Cipher
 from etc_data.codecs import Codec
-from etc_data.errors import CodecError
+from etc_data.errors import CodecError, DamagedShardError, GeometryError
 from etc_data.fitting import Fit, Resize, prepare_image
 from etc_data.keystream import VERSION, label
 from etc_data.schemes import Scheme
@@ -66,10 +66,17 @@ class SampleEncoder:
 
         Raises:
             CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
-            GeometryError: `size` does not fit the scheme's grid and `fit` is None.
+            GeometryError: `size` does not fit the scheme's grid, or an option is unknown.
         """
         check_codec(self.cipher.scheme, self.codec, allow_noise=self.allow_noise)
-        if self.size is not None and self.fit is None:
+        if self.resize not in get_args(Resize):
+            raise GeometryError(f"resize is {self.resize!r}; it must be one of {get_args(Resize)}")
+        if self.fit is not None and self.fit not in get_args(Fit):
+            raise GeometryError(f"fit is {self.fit!r}; it must be None or one of {get_args(Fit)}")
+        if self.size is None:
+            return
+        smallest = self.cipher.scheme.block_size if self.fit == "crop" else 1
+        if self.fit is None or min(self.size) < smallest:
             self.cipher.scheme.check_size(*self.size)
 
     def options(self) -> dict[str, Any]:
@@ -160,8 +167,8 @@ class SampleEncoder:
             (f"{key}.json", canonical_json(info)),
         ]
         if self.labels and label_number >= 0:
-            members.insert(0, (f"{key}.cls", b"%d" % label_number))
-        return members
+            members.append((f"{key}.cls", b"%d" % label_number))
+        return sorted(members)
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,13 @@ class Sample:
     info: bytes
 
     def nonce(self) -> bytes | None:
-        """Returns the image's nonce, or None with key scope ``"dataset"``."""
-        text = json.loads(self.info)["nonce"]
-        return bytes.fromhex(text) if text else None
+        """Returns the image's nonce, or None with key scope ``"dataset"``.
+
+        Raises:
+            DamagedShardError: ``<key>.json`` holds none.
+        """
+        try:
+            text = json.loads(self.info)["nonce"]
+            return bytes.fromhex(text) if text else None
+        except (KeyError, TypeError, ValueError, RecursionError):
+            raise DamagedShardError(f"sample {self.key} has no readable nonce") from None

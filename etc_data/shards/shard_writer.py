@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,7 @@ from etc_data.cipher import Cipher, check_image
 from etc_data.codecs import Codec, JpegCodec
 from etc_data.errors import ImageError, SourceError
 from etc_data.fitting import Fit, Resize
-from etc_data.shards.files import HashingFile, published
+from etc_data.shards.files import HashingFile, published, writing
 from etc_data.shards.manifest import SPLIT_PATTERN, Manifest, ShardEntry
 from etc_data.shards.output import prepare_output
 from etc_data.shards.samples import SampleEncoder
@@ -81,6 +82,7 @@ class ShardWriter:
         self._written: dict[str, list[ShardEntry]] = {}
         self._positions: dict[str, int] = {}
         self._classes = 0
+        self._closed = False
         self.manifest: Manifest | None = None
 
     def write(
@@ -103,7 +105,11 @@ class ShardWriter:
             ImageError: the image is of another type or mode, or cannot be read.
             GeometryError: it does not fit the grid.
             SourceError: the split's name is unusable, or the label is no class number.
+            EtcError: the sample cannot be written; what was half written is removed.
+            ValueError: the writer is closed, or a write has failed.
         """
+        if self._closed:
+            raise ValueError("this ShardWriter takes no more images: it is closed, or a write failed")
         split_is_good = len(split) <= 64 and split.replace("_", "a").isalnum() and split.isascii()
         if not split_is_good:
             raise SourceError(f"split {split!r} does not match {SPLIT_PATTERN}")
@@ -114,16 +120,17 @@ class ShardWriter:
             raise SourceError("some samples have a label and some have none; give all or no labels")
         position = self._positions.get(split, 0)
         members = self._encode(image, int(label), split, position)
-        shard = self._open.get(split)
-        if shard is None:
-            name = shard_name(split, len(self._written.get(split, ())))
-            shard = self._open[split] = _OpenShard(self._folder / name, split)
         key = members[0][0].partition(".")[0]
-        shard.add(members, (key, item, int(label)))
-        self._positions[split] = position + 1
-        self._classes = max(self._classes, int(label) + 1)
-        if len(shard.samples) == self._samples_per_shard:
-            self._finish(split)
+        with self._whole_or_not():
+            shard = self._open.get(split)
+            if shard is None:
+                name = shard_name(split, len(self._written.get(split, ())))
+                shard = self._open[split] = _OpenShard(self._folder / name, split)
+            shard.add(members, (key, item, int(label)))
+            self._positions[split] = position + 1
+            self._classes = max(self._classes, int(label) + 1)
+            if len(shard.samples) == self._samples_per_shard:
+                self._finish(split)
         return key
 
     def _encode(self, image: object, label: int, split: str, position: int) -> list[tuple[str, bytes]]:
@@ -142,17 +149,24 @@ class ShardWriter:
         return self._encoder.encode_image(image, label, split, position, source_hash)
 
     def _finish(self, split: str) -> None:
-        shard = self._open.pop(split)
+        shard = self._open[split]
         self._written.setdefault(split, []).append(shard.close())
         self._ledger.write_samples(shard.path.name, shard.samples)
+        del self._open[split]
 
     def close(self) -> Manifest:
         """Finishes the last shards and publishes the manifest, which it returns.
 
         Raises:
             SourceError: nothing was written.
+            EtcError: a shard or the manifest cannot be written.
+            ValueError: a write has failed before.
         """
-        if self.manifest is None:
+        if self.manifest is not None:
+            return self.manifest
+        if self._closed:
+            raise ValueError("this ShardWriter has no data set to finish: a write failed")
+        with self._whole_or_not():
             for split in list(self._open):
                 self._finish(split)
             shards = tuple(entry for entries in self._written.values() for entry in entries)
@@ -160,7 +174,24 @@ class ShardWriter:
                 raise SourceError("no sample was written, so there is no data set to finish")
             manifest = make_manifest(self._encoder, shards, self._classes)
             self.manifest = publish_manifest(self._folder, manifest, self._encoder.cipher)
+        self._closed = True
         return self.manifest
+
+    @contextmanager
+    def _whole_or_not(self) -> Iterator[None]:
+        """Ends the writer without a data set if the block fails: a shard may be torn by then."""
+        try:
+            with writing(self._folder):
+                yield
+        except BaseException as error:
+            self._abandon(error)
+            raise
+
+    def _abandon(self, error: BaseException) -> None:
+        self._closed = True
+        for shard in self._open.values():
+            shard.discard(error)
+        self._open.clear()
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -174,9 +205,7 @@ class ShardWriter:
         if error is None:
             self.close()
             return
-        for shard in self._open.values():
-            shard.discard(error)
-        self._open.clear()
+        self._abandon(error)
 
 
 class _OpenShard:
@@ -195,8 +224,8 @@ class _OpenShard:
         self.samples.append(row)
 
     def close(self) -> ShardEntry:
-        self._tar.close()
-        self._stack.close()
+        with self._stack:
+            self._tar.close()
         return ShardEntry(
             self.path.name,
             self._split,
@@ -207,7 +236,7 @@ class _OpenShard:
 
     def discard(self, error: BaseException) -> None:
         # published() removes the temporary file when its block ends by an error, and raises it
-        # again; the caller's own error is on its way already.
+        # again; the caller's own error is on its way already.  A shard that is closed stays.
         try:
             self._stack.__exit__(type(error), error, error.__traceback__)
         except BaseException as again:

@@ -1,14 +1,17 @@
 """Checks shards against their manifest: sizes, hashes, counts; with the key also the seal."""
 
 import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from etc_data.errors import DamagedShardError
 from etc_data.keys import SecretKey
+from etc_data.shards.indexes import side_indexes
 from etc_data.shards.manifest import Manifest, ShardEntry
+from etc_data.shards.samples import Sample
 from etc_data.shards.tar import SamplePlace, list_samples
 
 _CHUNK_BYTES = 2**20
@@ -22,7 +25,8 @@ def verify_shards(
 ) -> Manifest:
     """Checks a whole data set and returns its manifest.
 
-    Without the key this finds accidents: a shard that is missing, cut short, altered or surplus.
+    Without the key this finds accidents: a shard that is missing, cut short, altered or surplus, or a
+    side index that tells something else than the manifest.
     Someone who rewrites shards and manifest is found only with the key, by the manifest's HMAC.
 
     Args:
@@ -56,6 +60,11 @@ def verify_shards(
     listed = {entry.name for entry in manifest.shards}
     surplus = sorted(path.name for path in folder.glob("*.tar") if path.name not in listed)
     problems += [f"shard {name} is not in the manifest" for name in surplus]
+    problems += [
+        f"side index {name} is not as it was written"
+        for name, content in side_indexes(manifest).items()
+        if (folder / name).exists() and not _holds(folder / name, content)
+    ]
     if problems:
         raise DamagedShardError(
             "; ".join(problems), "copy the named shards again from where they were written"
@@ -100,10 +109,32 @@ def check_shard(file: IO[bytes], entry: ShardEntry, *, hashed: bool = True) -> l
             raise DamagedShardError(f"shard {entry.name} cannot be read: {error.strerror}") from None
         if digest.hexdigest() != entry.sha256:
             raise DamagedShardError(f"shard {entry.name} was altered: its SHA-256 differs")
-        file.seek(0)
     places = list_samples(file, entry.name)
     if len(places) != entry.samples:
         raise DamagedShardError(
             f"shard {entry.name} holds {len(places)} samples, the manifest says {entry.samples}"
         )
     return places
+
+
+def iterate_samples(folder: Path, entry: ShardEntry) -> Iterator[Sample]:
+    """Yields the verified samples of one shard, undecoded.
+
+    Raises:
+        DamagedShardError: the shard is missing, cut short or altered.
+    """
+    with open_shard(folder, entry) as file:
+        for place in check_shard(file, entry):
+            try:
+                yield place.read(file)
+            except DamagedShardError as error:
+                raise DamagedShardError(
+                    f"shard {entry.name}: sample {place.key} cannot be read: {error}"
+                ) from None
+
+
+def _holds(path: Path, content: object) -> bool:
+    try:
+        return bool(json.loads(path.read_bytes()) == content)
+    except (OSError, ValueError, RecursionError):
+        return False

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,23 +13,28 @@ import numpy as np
 import etc_data
 from etc_data.cipher import Cipher
 from etc_data.codecs import Codec, JpegCodec, available_engines
-from etc_data.errors import EtcError, SourceError
+from etc_data.errors import EtcError, GeometryError, SourceError, UnreadableImageError
 from etc_data.fitting import Fit, Resize
 from etc_data.keystream import IntArray, derived_permutation
 from etc_data.shards.engine import Tick, run_jobs
-from etc_data.shards.files import publish_json
+from etc_data.shards.files import publish_json, writing
+from etc_data.shards.indexes import side_indexes
 from etc_data.shards.job import Failure, ShardJob
 from etc_data.shards.ledger import Ledger
-from etc_data.shards.manifest import Manifest, ShardEntry
-from etc_data.shards.output import TIMM_INDEX_NAME, WIDS_INDEX_SUFFIX, prepare_output
+from etc_data.shards.manifest import SPLIT_PATTERN, Manifest, ShardEntry
+from etc_data.shards.output import prepare_output
 from etc_data.shards.samples import SampleEncoder
-from etc_data.sources.folder import ImageFolder
+from etc_data.sources.images import load_rgb
 from etc_data.sources.item import Item, Source, Stray
+from etc_data.sources.spec import open_source
 
 _LEAST_SAMPLES_PER_SHARD = 64
 _SHARDS_WANTED = 20
 _MOST_BYTES_PER_SHARD = 128 * 2**20
 _UNKNOWN_SIZE_PIXELS = 512 * 512
+_SIZES_TRIED = 8
+_REASONS_TOLD = 3
+_MOST_SHARDS = 10**6  # of a split; their numbers have six digits
 
 StartProgress = Callable[[int], Tick]
 """Called once with the number of items; what it returns is called as they are done."""
@@ -89,7 +95,8 @@ def write_shards(
     docs/format.md, "Shards", tells what lies in `out`; ``OUT.ledger/`` beside it is for the owner.
 
     Args:
-        source: a folder of images, or any `Source`.
+        source: a folder of images, anything that `open_source` understands (tars of a webdataset,
+            ``hf:NAME``, ``torchvision:NAME?root=…``), or any `Source`.
         out: a folder that does not exist or is empty.
         cipher: scheme, key and key scope.
         size: pixels per side, or (height, width), that all images are brought to with an antialiased
@@ -108,10 +115,11 @@ def write_shards(
 
     Raises:
         CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
-        GeometryError: `size` does not fit the grid.
+        GeometryError: `size` does not fit the grid; or there is none and the images do not fit.
         OutputExistsError: `out` holds something.
         SourceError: the source cannot be listed, overlaps with `out`, or none of it can be read.
         SkippedItemsError: items were left out and `skip_bad` is not set; the rest is written.
+        EtcError: `out` cannot be written, or a worker process was killed.
     """
     start = time.monotonic()
     encoder = SampleEncoder(
@@ -126,38 +134,42 @@ def write_shards(
     encoder.check()
     check_counts(workers=workers, samples_per_shard=samples_per_shard)
     folder = Path(out)
-    source_folder = None
     if isinstance(source, str | os.PathLike):
-        source_folder = Path(source)
-        source = ImageFolder(source_folder)
-    ledger = prepare_output(folder, force=force, source=source_folder)
+        source = open_source(source)
+    total = _check_source(source, encoder, samples_per_shard)
+    _check_sizes(source, encoder)
+    root = getattr(source, "root", None)
+    ledger = prepare_output(folder, force=force, source=None if root is None else Path(root))
 
-    total = sum(len(source.items(split)) for split in source.splits)
     tick = progress(total) if progress else lambda _: None
     jobs = _jobs(source, encoder, samples_per_shard)
     written: list[ShardEntry] = []
     found_bad: list[Failure] = []
-    source_bytes = 0
+    source_bytes = classes = 0
     for result in run_jobs(jobs, folder, workers, tick):
         found_bad += result.failures
         source_bytes += result.source_bytes
         if result.entry.samples:
             written.append(result.entry)
             ledger.write_samples(result.entry.name, result.samples)
+            classes = max(classes, *(label + 1 for _, _, label in result.samples))
         else:
             # A shard of which no item could be read holds nothing that a reader could want.
-            (folder / result.entry.name).unlink()
+            with writing(folder):
+                (folder / result.entry.name).unlink()
     failures = tuple(sorted(found_bad, key=lambda failure: failure.item))
     shards = tuple(sorted(written, key=lambda shard: (source.splits.index(shard.split), shard.name)))
-    _write_notes(ledger, source, failures)
     if not shards:
-        raise SourceError(
-            f"none of the {total} images could be read; the first: {failures[0].item}: "
-            f"{failures[0].reason}",
-            f"{ledger.folder}/failures.jsonl lists all",
-        )
-    has_labels = labels and bool(source.class_names)
-    manifest = make_manifest(encoder, shards, len(source.class_names) if has_labels else 0)
+        # There is nothing to keep, and what is left behind would stand in the way of the next try.
+        ledger.remove()
+        with writing(folder):
+            folder.rmdir()
+        reasons = "; ".join(f"{bad.item}: {bad.reason}" for bad in failures[:_REASONS_TOLD])
+        raise SourceError(f"none of the {total} images could be taken: {reasons}")
+    _write_notes(ledger, source, failures)
+    # A source may number its classes without naming them.
+    classes = max(classes, len(source.class_names)) if labels and classes else 0
+    manifest = make_manifest(encoder, shards, classes)
     manifest = publish_manifest(folder, manifest, cipher)
     seconds = time.monotonic() - start
     summary = WriteSummary(
@@ -177,6 +189,51 @@ def write_shards(
             summary,
         )
     return summary
+
+
+def _check_source(source: Source, encoder: SampleEncoder, samples_per_shard: int | None) -> int:
+    """Returns how many items a source has, all splits together."""
+    total = 0
+    for split in source.splits:
+        if not re.fullmatch(SPLIT_PATTERN, split):
+            raise SourceError(f"split {split!r} does not match {SPLIT_PATTERN}")
+        items = len(source.items(split))
+        if shard_count(items, encoder, samples_per_shard) > _MOST_SHARDS:
+            raise ValueError(
+                f"samples_per_shard is {samples_per_shard}; {items} samples would make more than "
+                f"{_MOST_SHARDS} shards"
+            )
+        total += items
+    if not total:
+        raise SourceError("the source holds no image")
+    return total
+
+
+def _check_sizes(source: Source, encoder: SampleEncoder) -> None:
+    """Checks a few images of a source whose images keep their own sizes, before any work.
+
+    Raises:
+        GeometryError: none of them fits the grid.
+    """
+    if encoder.size is not None or encoder.fit is not None:
+        return
+    items = source.items(source.splits[0])
+    first: GeometryError | None = None
+    for item in items[:: max(1, len(items) // _SIZES_TRIED)][:_SIZES_TRIED]:
+        try:
+            image = load_rgb(item.read())
+            encoder.cipher.scheme.check_size(image.height, image.width)
+        except UnreadableImageError:
+            continue
+        except GeometryError as error:
+            first = first or GeometryError(
+                f"{item.id}: {error}",
+                "bring all images to one size with --size, or each to the grid with --fit",
+            )
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def check_counts(*, workers: int, samples_per_shard: int | None) -> None:
@@ -244,19 +301,10 @@ def make_manifest(encoder: SampleEncoder, shards: tuple[ShardEntry, ...], classe
 
 def publish_manifest(folder: Path, manifest: Manifest, cipher: Cipher) -> Manifest:
     """Writes the side indexes and then, last of all, the sealed manifest; returns it."""
-    timm_splits = {}
-    for split, shards in manifest.splits.items():
-        timm_splits[split] = {
-            "name": split,
-            "num_samples": sum(shard.samples for shard in shards),
-            "filenames": [shard.name for shard in shards],
-            "shard_lengths": [shard.samples for shard in shards],
-        }
-        shard_list = [{"url": shard.name, "nsamples": shard.samples} for shard in shards]
-        wids = {"wids_version": 1, "name": split, "shardlist": shard_list}
-        publish_json(folder / f"{split}{WIDS_INDEX_SUFFIX}", wids)
-    publish_json(folder / TIMM_INDEX_NAME, {"splits": timm_splits})
-    return manifest.write(folder, cipher.subkey("manifest"))
+    with writing(folder):
+        for name, content in side_indexes(manifest).items():
+            publish_json(folder / name, content)
+        return manifest.write(folder, cipher.subkey("manifest"))
 
 
 def _write_notes(ledger: Ledger, source: Source, failures: tuple[Failure, ...]) -> None:
