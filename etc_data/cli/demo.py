@@ -55,6 +55,7 @@ class _Result:
     manifest: Manifest
     encrypted: dict[str, npt.NDArray[np.uint8]]
     decrypted: dict[str, npt.NDArray[np.uint8]]
+    image_bytes: int
     streamed: int
 
 
@@ -96,7 +97,7 @@ def demo(folder: Path) -> None:
     try:
         decrypt_shards(first, folder / "never", SecretKey.generate())
     except WrongKeyError as error:
-        say(f"wrong key {error}")
+        say(f"wrong key refused: {error}")
     say()
     say(f"look at   {sheet}")
     say(f"shards    {first}  (what you would upload)")
@@ -150,7 +151,7 @@ def _run(folder: Path, photos: Path, cipher: Cipher) -> _Result:
     # What a training machine does: no key, only the folder.
     batches = DataLoader(open_shards(out, shuffle=True), batch_size=4, num_workers=2)
     streamed = sum(len(labels) for _, labels in batches)
-    encrypted, decrypted = {}, {}
+    encrypted, decrypted, image_bytes = {}, {}, 0
     names = {
         key: item
         for shard in manifest.shards
@@ -158,11 +159,12 @@ def _run(folder: Path, photos: Path, cipher: Cipher) -> _Result:
     }
     sample: Sample
     for sample in open_shards(out, form="sample"):
+        image_bytes += len(sample.image)
         pixels = decode(sample.image)
         encrypted[names[sample.key]] = pixels
         decrypted[names[sample.key]] = cipher.decrypt(pixels, nonce=sample.nonce())
     label = f"{scheme.name}, key per {'image' if cipher.key_scope == 'image' else 'data set'}"
-    return _Result(label, manifest, encrypted, decrypted, streamed)
+    return _Result(label, manifest, encrypted, decrypted, image_bytes, streamed)
 
 
 def _print_table(plain: dict[str, npt.NDArray[np.uint8]], results: list[_Result]) -> None:
@@ -171,16 +173,14 @@ def _print_table(plain: dict[str, npt.NDArray[np.uint8]], results: list[_Result]
     plain_bytes = sum(map(len, files.values()))
     plain_psnr = np.mean([psnr(plain[item], decode(file)) for item, file in files.items()])
     table = Table(title=f"{len(plain)} photos at {_SIZE} px, JPEG quality {_QUALITY}, 4:4:4")
-    for column in ("scheme", "coding", "bytes of shards", "decrypted PSNR"):
+    for column in ("scheme", "coding", "bytes of images", "decrypted PSNR"):
         table.add_column(column, justify="left" if column in ("scheme", "coding") else "right")
-    table.add_row("plain (no shards)", "jpeg", human_bytes(plain_bytes), f"{plain_psnr:.1f} dB")
+    table.add_row("plain", "jpeg", human_bytes(plain_bytes), f"{plain_psnr:.1f} dB")
     for result in results:
         values = [psnr(plain[item], result.decrypted[item]) for item in plain]
         mean = float("inf") if np.isinf(values).all() else float(np.mean(values))
         coding = str(result.manifest.codec["name"])
-        table.add_row(
-            result.name, coding, human_bytes(result.manifest.total_bytes), describe_psnr(mean)
-        )
+        table.add_row(result.name, coding, human_bytes(result.image_bytes), describe_psnr(mean))
     Console().print(table)
 
 

@@ -24,7 +24,7 @@ def demo(tmp_path_factory, command):
 
 def test_table_goes_to_standard_output(demo):
     _, result = demo
-    for text in ("scheme", "coding", "bytes of shards", "decrypted PSNR", "plain (no shards)", "exact"):
+    for text in ("scheme", "coding", "bytes of images", "decrypted PSNR", "plain", "exact"):
         assert text in result.out
     for scheme in ("etc-16, key per data set", "etc-16, key per image", "pe, key per image"):
         assert scheme in result.out
@@ -36,7 +36,7 @@ def test_what_was_done_and_where_it_lies_goes_to_standard_error(demo):
     assert (
         len(re.findall(r"^encrypted .*: (\d+) samples streamed back$", result.err, re.MULTILINE)) == 6
     )
-    assert "\nwrong key this was encrypted with key " in result.err
+    assert "\nwrong key refused: this was encrypted with key " in result.err
     assert f"\nlook at   {folder}/contact-sheet.png\n" in result.err
     assert re.search(r"^done in \d+ s$", result.err, re.MULTILINE)
     assert result.warnings == []
