@@ -149,7 +149,7 @@ def test_images_of_mixed_sizes_without_a_size_are_refused_before_work(tmp_path, 
     (tmp_path / "in").mkdir()
     for height, width in [(33, 32), (50, 37), (8, 8)]:
         (tmp_path / "in" / f"{height}x{width}.jpg").write_bytes(photo(0, height, width))
-    with pytest.raises(GeometryError, match="33x32.jpg: image height 33 is not a multiple") as caught:
+    with pytest.raises(GeometryError, match=r"33x32\.jpg: image height 33 is not a multiple") as caught:
         write_shards(tmp_path / "in", tmp_path / "out", cipher)
     assert "--size" in caught.value.hint
     assert "--fit" in caught.value.hint
