@@ -185,6 +185,7 @@ def test_workers_do_not_import_datasets(tmp_path, table):
 
 def test_local_data_sets_show_no_progress_bar(tmp_path, datasets, table, capfd):
     table(2).to_parquet(tmp_path / "x.parquet")
+    datasets.enable_progress_bars()
     capfd.readouterr()
     HuggingFaceDataset(tmp_path)
     assert "%" not in "".join(capfd.readouterr())
