@@ -85,7 +85,7 @@ def decrypt_shards(
                 if target.exists():
                     target = out / f"{stem}.{sample.key}.{codec.extension}"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with published(target) as file:
+                with published(target, durable=False) as file:
                     file.write(codec.encode(pixels))
                 images += 1
                 tick(1)

@@ -37,17 +37,21 @@ class HashingFile:
 
 
 @contextlib.contextmanager
-def published(path: Path) -> Iterator[IO[bytes]]:
+def published(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Opens a temporary file beside `path` and renames it there when the block ends without error.
 
-    A power cut after the rename still finds the whole file: it reaches the disk first.
+    Args:
+        path: the file's final name.
+        durable: wait until the file is on the disk before it gets its name, so that even a power cut
+            leaves it whole; many small files that can be made again are quicker without.
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
