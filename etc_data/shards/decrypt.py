@@ -61,7 +61,7 @@ def decrypt_shards(
     manifest = Manifest.read(folder)
     manifest.check_seal(key)
     cipher = manifest.cipher(key)
-    codec = codec or PngCodec()
+    codec = codec or PngCodec(compress_level=1)
     ledger = Ledger(folder)
     images, all_named = 0, True
     with writing(out):

@@ -1,0 +1,370 @@
+"""Where a data set lies: a local folder, or any fsspec URL such as ``s3://`` or ``https://``.
+
+Names below are names of files in the data set's folder.  Credentials come from the usual places of
+each service (environment, configuration files) and are never kept, shown or written here.
+"""
+
+import errno
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from etc_data.errors import StorageError
+
+Result = TypeVar("Result")
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# What may be a secret in a URL: user:password@, and a query, which can hold a signature.
+_SECRET = re.compile(r"(?<=://)[^\s/]*@|\?\S+")
+_S3 = ("s3", "s3a")
+_HTTP = ("http", "https")
+_EXTRAS = dict.fromkeys(_S3, "s3") | dict.fromkeys(_HTTP, "http")
+
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 20.0
+_CONNECT_SECONDS = 10
+_SILENCE_SECONDS = 60  # how long a server may send nothing
+
+# Statuses below 500 blame the request, and asking again changes nothing; but for "time-out", "too
+# early" and "too many requests", and for what S3 calls by these names.
+_PASSING_STATUSES = (408, 425, 429)
+_PASSING_CODES = (
+    "BadDigest",
+    "IncompleteBody",
+    "OperationAborted",
+    "RequestTimeout",
+    "XAmzContentSHA256Mismatch",
+)
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+_LOCAL_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
+_CREDENTIALS_HINT = "check the credentials in your environment"
+
+# A forked child's copies of its parent's connections: to close one would take a second each.
+_INHERITED: list[Any] = []
+
+
+def is_url(place: str | os.PathLike[str]) -> bool:
+    """Returns whether a place is a URL; anything else is a local path."""
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def open_storage(place: str | os.PathLike[str], *, tries: int = 6) -> "LocalStorage | RemoteStorage":
+    """Returns the storage of a local folder or a URL.
+
+    Args:
+        place: a path, or a URL that fsspec knows; ``file://`` is a path as well.
+        tries: how often a request to a remote place is made before its error counts.
+
+    Raises:
+        StorageError: the URL holds what does not belong there.
+    """
+    if isinstance(place, str) and is_url(place):
+        if not place.startswith("file://"):
+            return RemoteStorage(place.rstrip("/"), tries)
+        place = place.removeprefix("file://")
+    return LocalStorage(Path(place))
+
+
+@dataclass(frozen=True)
+class LocalStorage:
+    """A folder of this machine."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a small file.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            StorageError: it cannot be read.
+        """
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{self.folder / name} cannot be read: {error.strerror}") from None
+
+
+class RemoteStorage:
+    """A folder behind a URL, reached through fsspec; errors that may pass are tried again.
+
+    It may be used by threads, pickled, and used on both sides of a fork.
+    """
+
+    def __init__(self, url: str, tries: int = 6) -> None:
+        """Names the place; nothing is connected yet.
+
+        Args:
+            url: without a slash at its end.
+            tries: how often a request is made before its error counts, with growing pauses between:
+                six tries bridge 15 seconds.
+
+        Raises:
+            StorageError: the URL holds S3 credentials, or a query.
+        """
+        protocol, _, rest = url.partition("://")
+        # s3fs would take them for a bucket's name, and show them in its errors.
+        if protocol in _S3 and re.match(r"(?!arn:)[^/]*:.*@", rest):
+            raise StorageError(
+                f"{protocol}:// takes no credentials in its URL",
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws/credentials",
+            )
+        if protocol in _HTTP and "?" in rest:
+            raise StorageError(f"{_public(url)} names one file, not a folder: it has a query (?…)")
+        self.url = url
+        self._protocol = protocol
+        self._tries = tries
+        self._connection: tuple[int, Any] | None = None
+
+    def __str__(self) -> str:
+        return _public(self.url)
+
+    def __repr__(self) -> str:
+        return f"RemoteStorage({str(self)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connection": None}
+
+    @property
+    def _files(self) -> Any:
+        """The connection of this process: fsspec's event loop does not survive a fork."""
+        if self._connection is None or self._connection[0] != os.getpid():
+            if self._connection is not None:
+                _INHERITED.append(self._connection)
+            self._connection = os.getpid(), _connect(self._protocol)
+        return self._connection[1]
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a small file.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            StorageError: it cannot be read.
+        """
+        return bytes(self._ask(name, self._files.cat_file))
+
+    def download(self, name: str, target: Path) -> None:
+        """Copies a file to this machine; if that fails, there is no `target`.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            StorageError: it cannot be read, or `target` cannot be written.
+        """
+        try:
+            # Otherwise an error of this machine would look like one of the server.
+            target.open("wb").close()
+        except OSError as error:
+            raise StorageError(f"{target} cannot be written: {error.strerror}") from None
+        try:
+            self._ask(name, lambda path: self._files.get_file(path, str(target)))
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copies a file there and checks that it arrived with all its bytes.
+
+        Object stores show an object when it is whole, never before.
+
+        Raises:
+            StorageError: it cannot be read or written, or did not arrive whole.
+        """
+        self._check_writable()
+        try:
+            size = source.stat().st_size
+        except OSError as error:
+            raise StorageError(f"{source} cannot be read: {error.strerror}") from None
+        try:
+            self._ask(name, lambda path: self._files.put_file(str(source), path))
+        except FileNotFoundError:
+            raise StorageError(f"{self} does not exist", "make the bucket first") from None
+        arrived = self.size(name)
+        if arrived != size:
+            raise StorageError(f"{self}/{name} did not arrive whole: {arrived or 0} bytes of {size}")
+
+    def size(self, name: str) -> int | None:
+        """Returns a file's size in bytes, or None where there is none of this name.
+
+        Raises:
+            StorageError: the place cannot be reached, or does not tell the size.
+        """
+        try:
+            info = self._ask(name, self._info)
+        except FileNotFoundError:
+            return None
+        if info["type"] == "directory":
+            return None
+        if info["size"] is None:
+            raise StorageError(f"{self}/{name}: the server does not tell its size")
+        return int(info["size"])
+
+    def names(self) -> list[str]:
+        """Returns the names of all files in the folder, sorted; empty where it does not exist.
+
+        Raises:
+            StorageError: the place cannot be reached or listed.
+        """
+        try:
+            found = self._ask("", lambda path: self._files.ls(path, detail=True))
+        except FileNotFoundError:
+            return []
+        folder = str(self._files._strip_protocol(self.url)) + "/"
+        names = {info["name"].removeprefix(folder) for info in found if info["type"] != "directory"}
+        # What remains with a slash lies elsewhere; an HTTP server's page has links such as ?sort=size.
+        return sorted(name for name in names if name and "/" not in name and not name.startswith("?"))
+
+    def delete(self, name: str) -> None:
+        """Deletes a file; it need not exist.
+
+        Raises:
+            StorageError: it cannot be deleted.
+        """
+        self._check_writable()
+        try:
+            self._ask(name, self._files.rm_file)
+        except FileNotFoundError:
+            return
+
+    def _info(self, path: str) -> Any:
+        try:
+            return self._files.info(path)
+        except FileNotFoundError as error:
+            # fsspec says so of an HTTP file whatever the server answered, or if it is down.
+            cause = error.__cause__
+            if self._protocol in _HTTP and cause is not None and _answer(cause)[0] != 404:
+                raise cause from None
+            raise
+
+    def _check_writable(self) -> None:
+        if self._protocol in _HTTP:
+            raise StorageError(
+                f"{self} can only be read", "write to a local folder or an s3:// URL instead"
+            )
+
+    def _ask(self, name: str, request: Callable[[str], Result]) -> Result:
+        path = f"{self.url}/{name}" if name else self.url
+        return with_retries(partial(request, path), f"{self}/{name}".rstrip("/"), self._tries)
+
+
+def _connect(protocol: str) -> Any:
+    options = {"get_client": _http_session} if protocol in _HTTP else {}
+    try:
+        import fsspec
+
+        files = fsspec.filesystem(
+            protocol, skip_instance_cache=True, use_listings_cache=False, **options
+        )
+    except (ImportError, ValueError) as error:
+        extra = _EXTRAS.get(protocol)
+        hint = None if extra is None else f"pip install 'etc-data[{extra}]'"
+        raise StorageError(f"{protocol}:// cannot be reached: {error}", hint) from None
+    if protocol in _S3:
+        # Its own tries, and below them botocore's, would multiply ours to minutes.
+        files.retries = 1
+        # It holds so many parts of 50 MiB in memory at once.
+        files.max_concurrency = 2
+        files.config_kwargs = {
+            "connect_timeout": _CONNECT_SECONDS,
+            "read_timeout": _SILENCE_SECONDS,
+            "retries": {"total_max_attempts": 1},
+            "connector_args": {"force_close": True, "keepalive_timeout": None},  # see _http_session
+            **files.config_kwargs,
+        }
+    return files
+
+
+async def _http_session(**options: Any) -> Any:
+    import aiohttp
+
+    # An idle connection is not kept: a forked child that drops its copy of it would take it out of
+    # the event queue that the parent shares with it, and the parent would wait for ever.
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True),
+        **{
+            # Proxies and ~/.netrc count; a large shard may take its time, as long as bytes come.
+            "trust_env": True,
+            "timeout": aiohttp.ClientTimeout(
+                total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
+            ),
+            **options,
+        },
+    )
+
+
+def with_retries(request: Callable[[], Result], what: str, tries: int) -> Result:
+    """Returns a request's result, trying again with growing pauses while its error may pass.
+
+    Args:
+        request: the request.
+        what: what the error message calls it; without credentials.
+        tries: how often, at most.
+
+    Raises:
+        FileNotFoundError: the server says that there is no such thing.
+        StorageError: access is denied, or the last try failed too.
+    """
+    wait = _FIRST_WAIT_SECONDS
+    for attempt in range(1, tries + 1):
+        try:
+            return request()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{what} does not exist") from None
+        except StorageError:
+            raise
+        except Exception as error:  # every service raises its own kinds
+            if isinstance(error, PermissionError) or _answer(error)[0] in (401, 403):
+                raise StorageError(f"access to {what} is denied", _CREDENTIALS_HINT) from None
+            if any(kind.__name__ in _NO_CREDENTIALS for kind in type(error).__mro__):
+                raise StorageError(
+                    f"{what} cannot be reached: {_reason(error)}", _CREDENTIALS_HINT
+                ) from None
+            if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
+                raise StorageError(
+                    f"{what} cannot be kept here: {error.strerror}", "make room, or name another folder"
+                ) from None
+            if _is_final(error):
+                raise StorageError(f"{what} cannot be reached: {_reason(error)}") from None
+            if attempt == tries:
+                raise StorageError(
+                    f"{what} cannot be reached after {tries} tries: {_reason(error)}"
+                ) from None
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+    raise AssertionError("unreachable: tries is at least 1")
+
+
+def _answer(error: BaseException) -> tuple[int | None, str | None]:
+    """Returns the HTTP status, and S3's name of the error, as far as there are any."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status, response.get("Error", {}).get("Code")
+    return getattr(error, "status", None), None
+
+
+def _is_final(error: BaseException) -> bool:
+    status, code = _answer(error)
+    if isinstance(status, int):
+        passing = status >= 500 or status in _PASSING_STATUSES or code in _PASSING_CODES
+        return status >= 400 and not passing
+    return isinstance(error, (ValueError, TypeError, NotImplementedError)) or (
+        type(error).__name__ == "ParamValidationError"
+    )
+
+
+def _public(text: str) -> str:
+    return _SECRET.sub("", text)
+
+
+def _reason(error: BaseException) -> str:
+    text = _public(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
