@@ -6,6 +6,7 @@ and the workers that write shards start without it.
 
 from typing import TYPE_CHECKING, Any
 
+from etc_data.shards.cache import ShardCache
 from etc_data.shards.decrypt import decrypt_shards
 from etc_data.shards.manifest import Manifest
 from etc_data.shards.samples import Sample
@@ -21,6 +22,7 @@ __all__ = [
     "EtcShards",
     "Manifest",
     "Sample",
+    "ShardCache",
     "ShardWriter",
     "SkippedItemsError",
     "WriteSummary",

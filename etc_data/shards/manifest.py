@@ -15,6 +15,7 @@ from etc_data.fitting import Fit, Resize
 from etc_data.keys import SecretKey
 from etc_data.schemes import KeyScope, Scheme
 from etc_data.shards.files import canonical_json, publish_json
+from etc_data.shards.storage import RemoteStorage
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_NAME = "etc-data-shards"
@@ -148,7 +149,7 @@ class Manifest:
         """
         path = folder / MANIFEST_NAME
         try:
-            value = json.loads(path.read_bytes())
+            return cls._parse(path.read_bytes(), str(path))
         except FileNotFoundError:
             known = "it does not exist" if not folder.exists() else "it has no manifest.json"
             raise ManifestError(
@@ -157,12 +158,33 @@ class Manifest:
             ) from None
         except OSError as error:
             raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
+
+    @classmethod
+    def fetch(cls, storage: RemoteStorage) -> "Manifest":
+        """Reads the manifest of a data set behind a URL and checks its form.
+
+        Raises:
+            ManifestError: there is none, or it is malformed or of a newer format.
+            StorageError: the place cannot be reached.
+        """
+        try:
+            return cls._parse(storage.read(MANIFEST_NAME), f"{storage}/{MANIFEST_NAME}")
+        except FileNotFoundError:
+            raise ManifestError(
+                f"{storage} is no finished data set: it has no manifest.json",
+                "the manifest is written last; check the URL, or run the encryption again",
+            ) from None
+
+    @classmethod
+    def _parse(cls, data: bytes, origin: str) -> "Manifest":
+        try:
+            value = json.loads(data)
         except (ValueError, RecursionError):
-            raise ManifestError(f"{path} is damaged: it is not JSON") from None
+            raise ManifestError(f"{origin} is damaged: it is not JSON") from None
         try:
             return cls.from_dict(value)
         except ManifestError as error:
-            raise ManifestError(f"{path}: {error}", error.hint) from None
+            raise ManifestError(f"{origin}: {error}", error.hint) from None
 
     @classmethod
     def from_dict(cls, value: Any) -> "Manifest":

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -12,8 +11,10 @@ from torch.utils.data import IterableDataset, get_worker_info
 from etc_data.codecs import decode
 from etc_data.errors import CodecError, DamagedShardError, ManifestError
 from etc_data.keys import SecretKey
+from etc_data.shards.cache import ShardCache
 from etc_data.shards.manifest import Manifest, ShardEntry
 from etc_data.shards.samples import Sample
+from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
 from etc_data.shards.tar import SamplePlace
 from etc_data.shards.verify import check_shard, open_shard
 
@@ -33,6 +34,7 @@ def open_shards(
     key: SecretKey | None = None,
     rank: int | None = None,
     world_size: int | None = None,
+    cache: ShardCache | None = None,
 ) -> "EtcShards":
     """Opens a data set of shards for training or evaluation.
 
@@ -40,7 +42,8 @@ def open_shards(
     shards there are; a rank's and a worker's share are equal within one sample.
 
     Args:
-        folder: the data set.
+        folder: the data set: a local folder, or a URL that fsspec knows, such as ``s3://bucket/set``
+            or ``https://host/set``.  Remote shards are fetched into the cache, whole and verified.
         split: such as ``"train"``; None reads all splits, one after the other.
         shuffle: a new order every epoch, from `seed` and the epoch alone; else the order of the
             files.  Call `EtcShards.set_epoch` before each epoch.
@@ -52,15 +55,22 @@ def open_shards(
         key: the owner's key, to check the manifest's seal as well.
         rank: of this process; by default torch.distributed's, or 0.
         world_size: number of such processes; by default torch.distributed's, or 1.
+        cache: where remote shards are kept; by default 10 GiB under ``ETC_DATA_CACHE`` or
+            ``~/.cache/etc-data``.
 
     Raises:
         ManifestError: the manifest is missing, malformed, newer or (with the key) altered, or has no
             such split.
         WrongKeyError: the key is another.
         DamagedShardError: while iterating: a shard is missing, cut short or altered.
+        StorageError: a URL cannot be reached, after several tries with growing pauses.
     """
-    folder = Path(folder)
-    manifest = Manifest.read(folder)
+    place = open_storage(folder)
+    if isinstance(place, RemoteStorage):
+        manifest = Manifest.fetch(place)
+        cache = cache or ShardCache()
+    else:
+        manifest, cache = Manifest.read(place.folder), None
     if key is not None:
         manifest.check_seal(key)
     if split is not None and split not in manifest.splits:
@@ -74,7 +84,9 @@ def open_shards(
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be at least 0")
     shards = manifest.shards if split is None else manifest.splits[split]
-    return EtcShards(folder, manifest, shards, shuffle, seed, form, transform, verify, rank, world_size)
+    return EtcShards(
+        place, cache, manifest, shards, shuffle, seed, form, transform, verify, rank, world_size
+    )
 
 
 class EtcShards(IterableDataset[Any]):
@@ -86,7 +98,8 @@ class EtcShards(IterableDataset[Any]):
 
     def __init__(
         self,
-        folder: Path,
+        place: LocalStorage | RemoteStorage,
+        cache: ShardCache | None,
         manifest: Manifest,
         shards: tuple[ShardEntry, ...],
         shuffle: bool,
@@ -100,7 +113,8 @@ class EtcShards(IterableDataset[Any]):
         """See `open_shards`."""
         super().__init__()
         self.manifest = manifest
-        self._folder = folder
+        self._place = place
+        self._cache = cache
         self._shards = shards
         self._shuffle = shuffle
         self._seed = seed
@@ -171,8 +185,9 @@ class EtcShards(IterableDataset[Any]):
             yield from self._read(shard, inner[max(0, first - start) : end - start])
 
     def _read(self, shard: ShardEntry, chosen: "np.ndarray[Any, np.dtype[np.intp]]") -> Iterator[Any]:
-        with open_shard(self._folder, shard) as file:
-            places = check_shard(file, shard, hashed=self._verify)
+        with self._open(shard) as file:
+            # The cache gives out nothing that it has not checked.
+            places = check_shard(file, shard, hashed=self._verify and self._cache is None)
             for number in chosen:
                 place = places[number]
                 try:
@@ -186,6 +201,12 @@ class EtcShards(IterableDataset[Any]):
                 else:
                     image, label = content
                     yield self._transformed(image), label
+
+    def _open(self, shard: ShardEntry) -> IO[bytes]:
+        if isinstance(self._place, RemoteStorage):
+            assert self._cache is not None
+            return self._cache.open(self._place, shard)
+        return open_shard(self._place.folder, shard)
 
     def _content(self, place: SamplePlace, file: IO[bytes]) -> Sample | tuple[Any, int]:
         if self._form == "sample":
@@ -209,7 +230,7 @@ class EtcShards(IterableDataset[Any]):
     def __repr__(self) -> str:
         order = f"shuffled by seed {self._seed}" if self._shuffle else "in file order"
         return (
-            f"EtcShards({str(self._folder)!r}, {self.samples} samples in {len(self._shards)} shards, "
+            f"EtcShards({str(self._place)!r}, {self.samples} samples in {len(self._shards)} shards, "
             f"scheme {self.manifest.scheme.name!r}, key {self.manifest.key_id!r}, {order})"
         )
 
