@@ -8,6 +8,7 @@ torchvision's rule is that what a transform does not know passes through.  For e
 ship plain pictures, so a sample that holds a second picture, boxes, key points or arrays is refused.
 """
 
+import io
 from typing import Any, Literal
 
 import numpy as np
@@ -85,7 +86,7 @@ class _CipherTransform(v2.Transform):
             )
         size = _size_of(images[0])
         for entry in bare:
-            if entry.ndim >= 3 or (entry.ndim == 2 and tuple(entry.shape) == size):
+            if entry.ndim >= 3 or _shows_pixels(entry, size) or _is_file_like(entry):
                 raise PlainLeakError(
                     f"a second tensor of shape {tuple(entry.shape)} would pass through as it is, and "
                     "it may be a plain view of the image",
@@ -116,7 +117,12 @@ class _CipherTransform(v2.Transform):
                 f"{len(entry)} bytes would pass through as they are, and may be the plain image's file",
                 "leave them out of the sample",
             )
-        elif isinstance(entry, np.ndarray) and entry.ndim >= 2:
+        elif isinstance(entry, io.IOBase):
+            raise PlainLeakError(
+                "an open file would pass through as it is, and may be the plain image's",
+                "leave it out of the sample",
+            )
+        elif isinstance(entry, np.ndarray) and (entry.ndim >= 2 or _is_file_like(entry)):
             raise PlainLeakError(
                 f"a NumPy array of shape {entry.shape} would pass through as it is",
                 "torchvision transforms take PIL images and tensors; convert it, or leave it out",
@@ -276,6 +282,16 @@ class Decrypt(_CipherTransform):
 
     def _plan_for_mask(self, plan: Plan) -> Plan:
         return plan.inverse()
+
+
+def _shows_pixels(entry: torch.Tensor, size: tuple[int, int]) -> bool:
+    """Returns whether a tensor is a matrix that may be a gray view of the image, of any size."""
+    return entry.ndim == 2 and (tuple(entry.shape) == size or entry.dtype == torch.uint8)
+
+
+def _is_file_like(entry: Any) -> bool:
+    """Returns whether a vector may hold the bytes of a file, or all pixels in one row."""
+    return str(entry.dtype).endswith("uint8") and entry.ndim == 1 and entry.shape[0] > _LONGEST_LABEL
 
 
 def _is_image(entry: Any) -> bool:

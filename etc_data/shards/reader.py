@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+# Whoever trains imports timm next, which on a CPU-only torch needs this.
+import etc_data.torchvision_cpu  # noqa: F401
 from etc_data.codecs import decode
 from etc_data.errors import CodecError, DamagedShardError, ManifestError
 from etc_data.keys import SecretKey

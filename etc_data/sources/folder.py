@@ -51,7 +51,14 @@ class ImageFolder:
         tops = sorted(folder for folder in found.folders if "/" not in folder)
         # Keyed by the prefix of the paths: "train/", or "" where there are no split folders.
         prefixes = {"": "train"}
-        if tops and all(folder.lower() in SPLIT_NAMES for folder in tops):
+        named = [folder for folder in tops if folder.lower() in SPLIT_NAMES]
+        others = [folder for folder in tops if folder not in named]
+        if len(named) > 1 and others:
+            raise SourceError(
+                f"folders {', '.join(named)} look like splits, but {printable(others[0])!r} does not",
+                hint="move it away; labels and splits would be mixed up",
+            )
+        if tops and not others:
             prefixes = {f"{folder}/": folder.lower() for folder in tops}
             _check_distinct(tops)
         files: dict[str, list[str]] = {prefix: [] for prefix in prefixes}

@@ -1,5 +1,7 @@
 """What `Encrypt` and `Decrypt` refuse, so that nothing plain passes; and masks, moved if asked for."""
 
+import io
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -59,6 +61,13 @@ LEAKS = {
     "array and label": ((OCTETS.numpy(), 3), "found no image"),
     "file beside a picture": ((pil(), b"\xff\xd8" * 200), "400 bytes would pass through as they are"),
     "file beside a tensor": ({"a": OCTETS, "b": bytearray(900)}, "900 bytes would pass through"),
+    "bytes in a tensor": (
+        (pil(), torch.zeros(900, dtype=torch.uint8)),
+        "a second tensor of shape (900,)",
+    ),
+    "bytes in an array": ((pil(), np.zeros(900, np.uint8)), "a NumPy array of shape (900,)"),
+    "thumbnail": ((pil(), torch.zeros(8, 9, dtype=torch.uint8)), "a second tensor of shape (8, 9)"),
+    "open file": ((pil(), io.BytesIO(b"x")), "an open file would pass through"),
     "boxes": ((pil(), boxes()), "BoundingBoxes would pass through in plain"),
     "boxes in a dict": ({"image": image(), "target": {"boxes": boxes()}}, "BoundingBoxes would pass"),
     "video": ((tv_tensors.Video(OCTETS[None]), 1), "found no image"),

@@ -76,9 +76,14 @@ def test_splits_come_in_their_usual_order_under_lower_case_names(tmp_path):
 
 
 def test_one_other_folder_makes_all_of_them_classes(tmp_path):
-    source = ImageFolder(plant(tmp_path, "train/1.jpg", "test/1.jpg", "truck/1.jpg"))
+    source = ImageFolder(plant(tmp_path, "train/1.jpg", "plane/1.jpg", "truck/1.jpg"))
     assert source.splits == ("train",)
-    assert source.class_names == ("test", "train", "truck")
+    assert source.class_names == ("plane", "train", "truck")
+
+
+def test_other_folder_beside_several_splits_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="train, val look like splits, but 'holdout' does not"):
+        ImageFolder(plant(tmp_path, "train/a/1.jpg", "val/a/1.jpg", "holdout/a/1.jpg"))
 
 
 def test_hidden_folders_do_not_hide_the_splits(tmp_path):

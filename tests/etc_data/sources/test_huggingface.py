@@ -185,11 +185,11 @@ def test_workers_do_not_import_datasets(tmp_path, table):
 
 def test_local_data_sets_show_no_progress_bar(tmp_path, datasets, table, capfd):
     table(2).to_parquet(tmp_path / "x.parquet")
-    datasets.enable_progress_bars()
+    before = datasets.are_progress_bars_disabled()
     capfd.readouterr()
     HuggingFaceDataset(tmp_path)
     assert "%" not in "".join(capfd.readouterr())
-    assert not datasets.are_progress_bars_disabled()
+    assert datasets.are_progress_bars_disabled() == before
 
 
 # --- splits -----------------------------------------------------------------------------------
