@@ -10,6 +10,8 @@ EtcError
 ├── NonceError            a nonce is missing, unwanted or malformed
 ├── PlainLeakError        a sample holds something plain that would pass through unencrypted
 ├── PlanError             two plans that cannot be joined, or a plan that has no such form
+├── ModelError            a model that a scheme cannot encrypt, or that was encrypted otherwise
+├── AugmentationError     a recipe that is malformed, or would give the plain images away
 ├── CodecError            a codec that is unsuitable or not installed
 ├── SourceError           a source of plain images that cannot be listed
 ├── OutputExistsError     an output that would overwrite something
@@ -65,6 +67,14 @@ class PlainLeakError(EtcError):
 
 class PlanError(EtcError, ValueError):
     """Plans that cannot be joined, or a plan that does not have the form asked for."""
+
+
+class ModelError(EtcError, ValueError):
+    """A model that a scheme cannot encrypt, or that was encrypted in another way."""
+
+
+class AugmentationError(EtcError, ValueError):
+    """A recipe for augmentation that cannot be understood, or would give the plain images away."""
 
 
 class CodecError(EtcError):

@@ -101,7 +101,7 @@ def demo(folder: Path) -> None:
     say()
     say(f"look at   {sheet}")
     say(f"shards    {first}  (what you would upload)")
-    say(f"ledger    {Ledger(first).folder}  (what you would not)")
+    say(f"ledger    {Ledger.of(first).folder}  (what you would not)")
     say(f"decrypted {folder / 'decrypted'}")
     say(f"next      etc-data inspect {first}")
     say(f"          etc-data encrypt YOUR_PHOTOS shards --key {key_path} --size {_SIZE}")
@@ -155,7 +155,7 @@ def _run(folder: Path, photos: Path, cipher: Cipher) -> _Result:
     names = {
         key: item
         for shard in manifest.shards
-        for key, item in Ledger(out).read_items(shard.name).items()
+        for key, item in Ledger.of(out).read_items(shard.name).items()
     }
     sample: Sample
     for sample in open_shards(out, form="sample"):

@@ -30,12 +30,26 @@ from etc_data.sources.selection import Selection
 from etc_data.sources.spec import open_source
 
 _REASONS_SHOWN = 5
-_FOLDER_OPTIONS = ("splits", "limit", "labels", "samples_per_shard", "workers", "skip_bad", "as_json")
+_FOLDER_OPTIONS = (
+    "splits",
+    "limit",
+    "labels",
+    "class_names",
+    "augment",
+    "copies",
+    "samples_per_shard",
+    "workers",
+    "engine",
+    "resume",
+    "skip_bad",
+    "ledger",
+    "as_json",
+)
 
 
 @click.command()
 @click.argument("source", metavar="SOURCE")
-@click.argument("out", metavar="[OUT]", type=click.Path(path_type=Path), required=False)
+@click.argument("out", metavar="[OUT]", required=False)
 @click.option("-o", "--output", metavar="FILE", help="For one photo: the file to write, - for stdout.")
 @key_options
 @click.option("--scheme", default="etc-16", show_default=True, help="See: etc-data schemes.")
@@ -49,16 +63,43 @@ _FOLDER_OPTIONS = ("splits", "limit", "labels", "samples_per_shard", "workers", 
 @click.option("--split", "splits", multiple=True, help="Take only this split (may be repeated).")
 @click.option("--limit", type=click.IntRange(1), help="Take at most so many images of each split.")
 @click.option("--labels", type=click.Choice(["keep", "none"]), default="keep", show_default=True)
+@click.option(
+    "--class-names",
+    type=click.Choice(["keep", "drop"]),
+    default="drop",
+    show_default=True,
+    help="Whether the manifest, which is public, names the classes.",
+)
+@click.option(
+    "--augment", metavar="RECIPE", help="Change the images of split train at random, as crop+flip."
+)
+@click.option(
+    "--copies", type=click.IntRange(1), default=1, show_default=True, help="Augmented copies of each."
+)
 @click.option("--samples-per-shard", type=click.IntRange(1), help="At most (default: by size).")
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes to work with."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or tasks of your Ray cluster.",
+)
+@click.option("--resume", is_flag=True, help="Continue an unfinished run of the same options.")
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where what only you may see goes (default: OUT.ledger; of a URL, in this folder).",
 )
 @click.option("--force", is_flag=True, help="Replace the data set or file that is there.")
 @click.option("--skip-bad", is_flag=True, help="Exit 0 although images could not be taken.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def encrypt(
     source: str,
-    out: Path | None,
+    out: str | None,
     output: str | None,
     key_path: Path | None,
     passphrase: bool,
@@ -79,12 +120,19 @@ def encrypt(
     SOURCE is a folder (class folders become integer labels; folders called train, val and test
     become splits), tars of a webdataset, hf:NAME_OR_PATH[:SPLIT], or torchvision:NAME?root=FOLDER.
     What only you may see (names, classes, failures) goes to OUT.ledger beside OUT: never upload it.
+    OUT may be a URL such as s3://bucket/set; then the ledger stays in this folder.
+
+    --augment RECIPE is made of crop:LEAST_AREA, shift:PIXELS, flip, color:STRENGTH,
+    randaugment:MAGNITUDE, trivialaugment and timm's rand-…, joined by "+", for split train alone.
 
     \b
     Examples:
       etc-data encrypt photos/ shards/ --key clinic.key --size 224 --workers 2
       etc-data encrypt photos/ shards/ --key clinic.key --scheme vit-16/8 --lossless --size 224
       etc-data encrypt photos/ shards/ --key clinic.key --key-scope image --size 224
+      etc-data encrypt photos/ shards/ --key clinic.key --size 224 --workers 2 --resume
+      etc-data encrypt photos/ s3://bucket/set --key clinic.key --size 224
+      etc-data encrypt photos/ shards/ --key clinic.key --size 224 --augment crop+flip --copies 4
       etc-data encrypt 'train-*.tar' shards/ --key clinic.key --size 224 --limit 1000
       etc-data encrypt hf:beans:train shards/ --key clinic.key --size 224
       etc-data encrypt photo.jpg -o query.jpg --key clinic.key --scheme ind-16 --size 224
@@ -139,12 +187,14 @@ def _encrypt_one(
 
 
 def _encrypt_folder(
-    source: str, out: Path, cipher: Cipher, coding: dict[str, Any], options: dict[str, Any]
+    source: str, out: str, cipher: Cipher, coding: dict[str, Any], options: dict[str, Any]
 ) -> None:
     as_json = options.pop("as_json")
     splits, limit = options.pop("splits"), options.pop("limit")
     images = Selection(open_source(source), splits=splits or None, limit=limit)
-    options["labels"] = options["labels"] == "keep"
+    options |= {name: options[name] == "keep" for name in ("labels", "class_names")}
+    if options["force"] and options["resume"]:
+        raise click.UsageError("--force starts anew and --resume continues: give one of them")
     try:
         summary = write_shards(
             images, out, cipher, **coding, **options, progress=progress_bar("encrypting", "image")
@@ -156,17 +206,20 @@ def _encrypt_folder(
     _report(summary, out, as_json)
 
 
-def _report(summary: WriteSummary, out: Path, as_json: bool) -> None:
+def _report(summary: WriteSummary, out: str, as_json: bool) -> None:
     manifest = summary.manifest
-    rate = manifest.samples / max(summary.seconds, 1e-9)
+    # Rates are of what this run wrote itself.
+    share = (1 - summary.resumed / manifest.samples) / max(summary.seconds, 1e-9)
+    images, megabytes = manifest.samples * share, manifest.total_bytes * share / 1e6
     if as_json:
         record = {
-            "out": str(out),
+            "out": out,
             "ledger": str(summary.ledger),
             "scheme": manifest.scheme.name,
             "key_id": manifest.key_id,
             "key_scope": manifest.key_scope,
             "samples": manifest.samples,
+            "resumed": summary.resumed,
             "classes": manifest.classes,
             "shards": len(manifest.shards),
             "splits": manifest.to_dict()["splits"],
@@ -175,21 +228,26 @@ def _report(summary: WriteSummary, out: Path, as_json: bool) -> None:
             "failures": len(summary.failures),
             "strays": len(summary.strays),
             "seconds": round(summary.seconds, 3),
-            "images_per_second": round(rate, 1),
+            "images_per_second": round(images, 1),
+            "megabytes_per_second": round(megabytes, 2),
         }
         click.echo(json.dumps(record))
     splits = ", ".join(
         f"{name} {sum(shard.samples for shard in shards)}" for name, shards in manifest.splits.items()
     )
-    say(
-        f"wrote {manifest.samples} samples ({splits}) in {len(manifest.shards)} shards, "
-        f"{human_bytes(manifest.total_bytes)}, in {summary.seconds:.1f} s ({rate:.0f} images/s)"
-    )
+    size = human_bytes(manifest.total_bytes)
+    what = f"{manifest.samples} samples ({splits}) in {len(manifest.shards)} shards, {size}"
+    if summary.resumed == manifest.samples:
+        say(f"nothing to do: {what}, stand there already")
+    else:
+        kept = f"; {summary.resumed} samples stood there already" if summary.resumed else ""
+        rates = f"{images:.0f} images/s, {megabytes:.1f} MB/s"
+        say(f"wrote {what}, in {summary.seconds:.1f} s ({rates}){kept}")
     _list_reasons("could not be taken", [(bad.item, bad.reason) for bad in summary.failures])
-    _list_reasons("are no images", [(stray.id, stray.reason) for stray in summary.strays])
+    _list_reasons("were passed over", [(stray.id, stray.reason) for stray in summary.strays])
     say(f"  upload   {out}")
     say(f"  keep     {summary.ledger} (which sample is which photo: for you alone)")
-    verify = f"etc-data verify {shlex.quote(str(out))}"
+    verify = f"etc-data verify {shlex.quote(out)}"
     say(f"  next     {verify}    etc-data preview PHOTO -o sheet.png --key KEY")
 
 

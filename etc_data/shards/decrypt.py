@@ -62,7 +62,7 @@ def decrypt_shards(
     manifest.check_seal(key)
     cipher = manifest.cipher(key)
     codec = codec or PngCodec(compress_level=1)
-    ledger = Ledger(folder)
+    ledger = Ledger.of(folder)
     images, all_named = 0, True
     with writing(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -61,7 +61,12 @@ def published(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
 def publish_json(path: Path, value: Any) -> None:
     """Publishes a value as readable JSON; the same value gives the same bytes."""
     with published(path) as file:
-        file.write((json.dumps(value, indent=1) + "\n").encode("ascii"))
+        file.write(readable_json(value))
+
+
+def readable_json(value: Any) -> bytes:
+    """Returns a value as JSON for people; the same value gives the same bytes."""
+    return (json.dumps(value, indent=1) + "\n").encode("ascii")
 
 
 def canonical_json(value: Any) -> bytes:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from etc_data.errors import CodecError, EtcError, GeometryError, UnreadableImageError
-from etc_data.shards.files import HashingFile, published
+from etc_data.shards.destination import Destination
+from etc_data.shards.files import HashingFile
 from etc_data.shards.manifest import ShardEntry
 from etc_data.shards.samples import SampleEncoder
 from etc_data.shards.tar import SampleTar
@@ -20,14 +20,14 @@ class ShardJob:
         name: of the shard file.
         split: such as ``"train"``.
         first_position: of the shard's first item in its split.
-        items: in the order of the split.
+        items: (item, number of its copy), in the order of the split.
         encoder: key and options.
     """
 
     name: str
     split: str
     first_position: int
-    items: tuple[Item, ...]
+    items: tuple[tuple[Item, int], ...]
     encoder: SampleEncoder
 
 
@@ -56,12 +56,12 @@ class ShardResult:
     source_bytes: int
 
 
-def write_shard(job: ShardJob, folder: Path, tick: Callable[[], None]) -> ShardResult:
+def write_shard(job: ShardJob, destination: Destination, tick: Callable[[], None]) -> ShardResult:
     """Writes one shard under its final name and returns what it holds.
 
     Args:
         job: the work.
-        folder: where to; the shard appears there whole or not at all.
+        destination: where to; the shard appears there whole or not at all.
         tick: called after every item.
 
     Raises:
@@ -71,14 +71,14 @@ def write_shard(job: ShardJob, folder: Path, tick: Callable[[], None]) -> ShardR
     failures: list[Failure] = []
     source_bytes = 0
     try:
-        with published(folder / job.name) as raw:
+        with destination.publishing(job.name) as raw:
             file = HashingFile(raw)
             tar = SampleTar(file)
-            for position, item in enumerate(job.items, job.first_position):
+            for position, (item, copy) in enumerate(job.items, job.first_position):
                 try:
                     data = item.read()
                     source_bytes += len(data)
-                    members = job.encoder.encode_file(data, item.label, job.split, position)
+                    members = job.encoder.encode_file(data, item.label, job.split, position, copy)
                 except (UnreadableImageError, GeometryError, CodecError) as error:
                     failures.append(Failure(item.id, str(error)))
                 else:

@@ -14,7 +14,7 @@ from etc_data.errors import CodecError, ManifestError, SchemeError, WrongKeyErro
 from etc_data.fitting import Fit, Resize
 from etc_data.keys import SecretKey
 from etc_data.schemes import KeyScope, Scheme
-from etc_data.shards.files import canonical_json, publish_json
+from etc_data.shards.files import canonical_json
 from etc_data.shards.storage import RemoteStorage
 
 MANIFEST_NAME = "manifest.json"
@@ -60,6 +60,9 @@ class Manifest:
     labels: str
     classes: int
     shards: tuple[ShardEntry, ...]
+    augmentation: str | None = None
+    copies: int = 1
+    class_names: tuple[str, ...] = ()
     hmac: str = field(default="", repr=False)
 
     @property
@@ -107,6 +110,7 @@ class Manifest:
             "codec": self.codec,
             "labels": self.labels,
             "classes": self.classes,
+            **self._extras(),
             "samples": self.samples,
             "splits": {
                 name: {"samples": sum(shard.samples for shard in shards), "shards": len(shards)}
@@ -116,15 +120,24 @@ class Manifest:
             "hmac": self.hmac,
         }
 
+    def _extras(self) -> dict[str, Any]:
+        """Returns the fields that are there only where they say something."""
+        extras: dict[str, Any] = {}
+        if self.class_names:
+            extras["class_names"] = list(self.class_names)
+        if self.augmentation is not None:
+            extras["augmentation"] = self.augmentation
+        if self.copies != 1:
+            extras["copies"] = self.copies
+        return extras
+
     def _seal(self, seal_key: bytes) -> str:
         unsealed = {name: value for name, value in self.to_dict().items() if name != "hmac"}
         return hmac.digest(seal_key, canonical_json(unsealed), "sha256").hex()
 
-    def write(self, folder: Path, seal_key: bytes) -> "Manifest":
-        """Publishes the manifest sealed with the sub-key ``"manifest"``, and returns it so."""
-        sealed = replace(self, hmac=self._seal(seal_key))
-        publish_json(folder / MANIFEST_NAME, sealed.to_dict())
-        return sealed
+    def sealed(self, seal_key: bytes) -> "Manifest":
+        """Returns the manifest sealed with the sub-key ``"manifest"``."""
+        return replace(self, hmac=self._seal(seal_key))
 
     def check_seal(self, key: SecretKey) -> None:
         """Checks that the manifest is as its owner wrote it.
@@ -234,6 +247,9 @@ class Manifest:
             labels=_one_of(value, "labels", ("keep", "none")),
             classes=_count(value, "classes"),
             shards=shards,
+            augmentation=_text(value, "augmentation") if "augmentation" in value else None,
+            copies=_count(value, "copies") if "copies" in value else 1,
+            class_names=_names(value["class_names"]) if "class_names" in value else (),
             hmac=_text(value, "hmac", f"({_HASH_PATTERN})?"),
         )
 
@@ -274,9 +290,17 @@ def _text(value: dict[str, Any], name: str, pattern: str = "(?s:.*)") -> str:
 
 def _count(value: dict[str, Any], name: str) -> int:
     count = value[name]
-    if type(count) is not int or count < 0:
-        raise ValueError(f"{name} is {_shown(count)}; it must be an integer from 0")
+    if type(count) is not int or not 0 <= count < 2**63:
+        raise ValueError(f"{name} is {_shown(count)}; it must be an integer from 0 to 2^63 - 1")
     return count
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"class_names is {_shown(value)}; it must be a list of names")
+    for name in value:
+        name.encode("utf-8")
+    return tuple(value)
 
 
 def _size(value: dict[str, Any], name: str) -> tuple[int, int]:

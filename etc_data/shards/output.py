@@ -1,15 +1,19 @@
-"""The folder that shards are written to: made ready so that nothing of someone else is lost."""
+"""The place that shards are written to: made ready so that nothing of someone else is lost."""
 
 import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from etc_data.errors import OutputExistsError, SourceError
+from etc_data.errors import OutputExistsError, SourceError, StorageError
+from etc_data.shards.destination import Destination
 from etc_data.shards.files import TEMPORARY_SUFFIX, writing
 from etc_data.shards.indexes import TIMM_INDEX_NAME, WIDS_INDEX_SUFFIX
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import FORMAT_NAME, MANIFEST_NAME, SPLIT_PATTERN
+from etc_data.shards.run_plan import check_same_plan
+from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
 
 _PUBLISHED = (
     rf"{re.escape(MANIFEST_NAME)}|{re.escape(TIMM_INDEX_NAME)}"
@@ -18,59 +22,134 @@ _PUBLISHED = (
 _OUR_FILES = re.compile(rf"{_PUBLISHED}|\.({_PUBLISHED}){re.escape(TEMPORARY_SUFFIX)}")
 
 
-def prepare_output(out: Path, *, force: bool, source: Path | None = None) -> Ledger:
-    """Makes the folder and its ledger ready for a new data set.
+def prepare_output(
+    out: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    plan: dict[str, Any] | None = None,
+    resume: bool = False,
+    source: Path | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+) -> tuple[Destination, Ledger]:
+    """Makes the place of a data set and its ledger ready, and locks them until `Ledger.unlock`.
 
     Args:
-        out: the folder; it may not hold anything, unless `force`.
+        out: a folder or a URL; it may not hold anything, unless `force` or `resume`.
         force: delete the data set that stands there, and its ledger; other files are never touched.
+        plan: what is about to be written.
+        resume: keep what an earlier run of the same plan has written; if there was none, start.
         source: a folder of plain images, which may not overlap with `out`.
+        ledger: the ledger's folder, if not the usual one.
 
     Raises:
-        OutputExistsError: there is something that would be overwritten.
+        OutputExistsError: there is something that would be overwritten, another run is writing
+            there, or the earlier run had another plan.
         SourceError: `out` or its ledger overlaps with `source`.
+        StorageError: the URL cannot be written to.
         EtcError: the folder cannot be made.
     """
-    ledger = Ledger(out)
-    if source is not None:
-        for folder in (out, ledger.folder):
+    storage = open_storage(out)
+    place = Ledger.of(out) if ledger is None else Ledger(Path(os.path.abspath(ledger)))
+    if isinstance(storage, LocalStorage):
+        _check_folder(storage.folder, place.folder, source)
+    elif source is not None:
+        check_apart(place.folder, source)
+    destination = Destination(storage, place.staging)
+    place.lock()
+    try:
+        present = _what_may_go(destination, place)
+        if not (resume and _may_resume(destination, present, place, plan)):
+            _start_anew(destination, present, place, force=force, plan=plan)
+        destination.remove_leftovers()
+        if isinstance(storage, LocalStorage):
+            with writing(storage.folder):
+                storage.folder.mkdir(parents=True, exist_ok=True)
+    except BaseException:
+        place.unlock()
+        raise
+    return destination, place
+
+
+def _check_folder(out: Path, ledger: Path, source: Path | None) -> None:
+    for folder in (out, ledger):
+        if source is not None:
             check_apart(folder, source)
     with writing(out):
         for ancestor in Path(os.path.abspath(out)).parents:
-            if _has_our_manifest(ancestor):
+            if _is_our_manifest(LocalStorage(ancestor)):
                 raise OutputExistsError(
                     f"{out} lies inside the data set {ancestor}, and its ledger would be uploaded too",
                     "choose a folder outside of it",
                 )
-        present = _what_may_go(out, ledger)
-        if (present or ledger.folder.exists()) and not force:
-            what = f"folder {out} is not empty" if present else f"{ledger.folder} exists"
-            raise OutputExistsError(what, "choose another folder, or replace the data set with --force")
-        # Without its manifest the old data set is none, so no reader meets a mixture.
-        for name in sorted(present, key=lambda name: name != MANIFEST_NAME):
-            (out / name).unlink()
-        ledger.remove()
-        out.mkdir(parents=True, exist_ok=True)
-    ledger.create()
-    return ledger
+        for folder in (out, ledger):
+            if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+                raise OutputExistsError(f"{folder} exists and is no folder")
+    if Path(os.path.abspath(out)) in (ledger, *ledger.parents):
+        raise OutputExistsError(
+            f"the ledger {ledger} lies inside {out}, and would be uploaded with it",
+            "choose a folder outside of it",
+        )
 
 
-def _what_may_go(out: Path, ledger: Ledger) -> list[str]:
-    """Returns the names of what stands in the folder, once it is clear that all of it is ours."""
-    for folder in (out, ledger.folder):
-        if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
-            raise OutputExistsError(f"{folder} exists and is no folder")
-    paths = sorted(out.iterdir()) if out.exists() else []
-    foreign = [path.name for path in paths if not _OUR_FILES.fullmatch(path.name) or path.is_dir()]
+def _may_resume(
+    destination: Destination, present: list[str], ledger: Ledger, plan: dict[str, Any] | None
+) -> bool:
+    """Returns whether there is something to continue, and not something else."""
+    before = ledger.read_plan()
+    if before is None:
+        if present or not ledger.is_empty():
+            raise OutputExistsError(
+                f"{destination} cannot be resumed: {ledger.folder} does not tell what was written",
+                "start anew with --force",
+            )
+        return False
+    assert plan is not None
+    check_same_plan(before, plan, str(destination))
+    ledger.create(plan)
+    return True
+
+
+def _start_anew(
+    destination: Destination,
+    present: list[str],
+    ledger: Ledger,
+    *,
+    force: bool,
+    plan: dict[str, Any] | None,
+) -> None:
+    if not force and (present or not ledger.is_empty()):
+        what = f"folder {destination} is not empty" if present else f"{ledger.folder} exists"
+        raise OutputExistsError(
+            what,
+            "choose another folder, replace the data set with --force, or continue it with --resume",
+        )
+    # Without its manifest the old data set is none, so no reader meets a mixture.
+    for name in sorted(present, key=lambda name: name != MANIFEST_NAME):
+        destination.delete(name)
+    ledger.clear()
+    ledger.create(plan)
+
+
+def _what_may_go(destination: Destination, ledger: Ledger) -> list[str]:
+    """Returns the names of what stands there, once it is clear that all of it is ours."""
+    storage = destination.storage
+    if isinstance(storage, LocalStorage):
+        with writing(storage.folder):
+            paths = sorted(storage.folder.iterdir()) if storage.folder.exists() else []
+            folders = {path.name for path in paths if path.is_dir()}
+            present = [path.name for path in paths]
+    else:
+        present, folders = sorted(storage.sizes()), set()
+    foreign = [name for name in present if not _OUR_FILES.fullmatch(name) or name in folders]
     if foreign:
         raise OutputExistsError(
-            f"folder {out} holds files that are not of a data set, such as {foreign[0]}",
+            f"folder {destination} holds files that are not of a data set, such as {foreign[0]}",
             "choose an empty folder; other files are never deleted, not even with --force",
         )
     # Every webdataset calls its shards as we do; the manifest or the ledger tells whose they are.
-    if paths and not ledger.folder.exists() and not _has_our_manifest(out):
+    if present and ledger.is_empty() and not _is_our_manifest(storage):
         raise OutputExistsError(
-            f"folder {out} holds {paths[0].name}, but no manifest of etc-data and no ledger",
+            f"folder {destination} holds {present[0]}, but no manifest of etc-data and no ledger",
             "if this was a data set of etc-data, delete it by hand",
         )
     stranger = ledger.foreign_file()
@@ -79,14 +158,18 @@ def _what_may_go(out: Path, ledger: Ledger) -> list[str]:
             f"{ledger.folder} holds files that are not of a ledger, such as {stranger}",
             "choose another folder; other files are never deleted, not even with --force",
         )
-    return [path.name for path in paths]
+    return present
 
 
-def _has_our_manifest(out: Path) -> bool:
+def _is_our_manifest(storage: LocalStorage | RemoteStorage) -> bool:
     try:
-        value = json.loads((out / MANIFEST_NAME).read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+        value = json.loads(storage.read(MANIFEST_NAME))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return False
+    except StorageError:
+        if isinstance(storage, RemoteStorage):
+            raise
+        return False  # an ancestor's manifest.json that may not be read, or is a folder
     return isinstance(value, dict) and str(value.get("format")).startswith(f"{FORMAT_NAME}/")
 
 

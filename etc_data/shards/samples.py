@@ -14,9 +14,10 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
+from etc_data.augmentation import Augmentation
 from etc_data.cipher import NONCE_BYTES, Cipher
 from etc_data.codecs import Codec
-from etc_data.errors import CodecError, DamagedShardError, GeometryError
+from etc_data.errors import AugmentationError, CodecError, DamagedShardError, GeometryError
 from etc_data.fitting import Fit, Resize, prepare_image
 from etc_data.keystream import VERSION, label
 from etc_data.schemes import Scheme
@@ -24,6 +25,8 @@ from etc_data.shards.files import canonical_json
 from etc_data.sources.images import load_rgb
 
 SAMPLE_VERSION = 1
+AUGMENTED_SPLIT = "train"
+_MOST_COPIES = 10_000
 
 
 def check_codec(scheme: Scheme, codec: Codec, *, allow_noise: bool = False) -> None:
@@ -50,6 +53,8 @@ class SampleEncoder:
         resize: ``"crop"`` covers the size and cuts around the center, ``"exact"`` stretches.
         fit: what to do with images that then do not fit the grid (see `Cipher.encrypt`).
         labels: whether labels are written.
+        augmentation: what is done to the images of the split ``"train"`` before they are encrypted.
+        copies: how many samples each image of that split becomes.
         allow_noise: whether JPEG is accepted for a scheme that is noise to it.
     """
 
@@ -59,16 +64,21 @@ class SampleEncoder:
     resize: Resize = "crop"
     fit: Fit | None = None
     labels: bool = True
+    augmentation: Augmentation | None = None
+    copies: int = 1
     allow_noise: bool = False
 
     def check(self) -> None:
         """Checks the options against each other, before any image is read.
 
         Raises:
+            AugmentationError: copies would be equal, or would give each other away.
             CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
             GeometryError: `size` does not fit the scheme's grid, or an option is unknown.
+            ValueError: `copies` is out of range.
         """
         check_codec(self.cipher.scheme, self.codec, allow_noise=self.allow_noise)
+        self._check_augmentation()
         if self.resize not in get_args(Resize):
             raise GeometryError(f"resize is {self.resize!r}; it must be one of {get_args(Resize)}")
         if self.fit is not None and self.fit not in get_args(Fit):
@@ -79,9 +89,36 @@ class SampleEncoder:
         if self.fit is None or min(self.size) < smallest:
             self.cipher.scheme.check_size(*self.size)
 
+    def _check_augmentation(self) -> None:
+        if not 1 <= self.copies <= _MOST_COPIES:
+            raise ValueError(f"copies is {self.copies}; it must be from 1 to {_MOST_COPIES}")
+        if self.augmentation is None:
+            if self.copies > 1 and self.cipher.key_scope == "dataset":
+                raise AugmentationError(
+                    f"{self.copies} copies of each image would be equal to each other",
+                    "let them differ with --augment, such as --augment crop+flip",
+                )
+            return
+        self.augmentation.check()
+        if self.augmentation.crops and self.size is None:
+            raise AugmentationError("crop needs a size to bring images to", "give one with --size")
+        if self.cipher.key_scope == "image" and self.copies > 1 and not self.augmentation.keeps_grid:
+            raise AugmentationError(
+                f"with key scope image, {self.copies} copies of an image must show the same part of it "
+                f"on the same grid of blocks, which {self.augmentation} does not keep: copies that are "
+                "shifted against each other reveal how their blocks join",
+                "use only flip and color, or one copy, or key scope dataset",
+            )
+
+    def copies_of(self, split: str) -> int:
+        """Returns how many samples each image of a split becomes."""
+        return self.copies if split == AUGMENTED_SPLIT else 1
+
     def options(self) -> dict[str, Any]:
-        """Returns what decides the bytes of a sample, besides item, position and key."""
+        """Returns what decides the bytes of a sample, besides item, position, copy and key."""
+        augmented = {} if self.augmentation is None else {"augmentation": str(self.augmentation)}
         return {
+            **augmented,
             "codec": self.codec.describe(),
             "context": self.cipher.context,
             "fit": self.fit,
@@ -99,6 +136,10 @@ class SampleEncoder:
     def _nonce_key(self) -> bytes:
         return self.cipher.subkey("nonces")
 
+    @cached_property
+    def _augmentation_key(self) -> bytes:
+        return self.cipher.subkey("augmentation")
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
 
@@ -106,6 +147,14 @@ class SampleEncoder:
         """Returns the nonce of a sample: derived, not drawn; None with key scope ``"dataset"``."""
         if self.cipher.key_scope != "image":
             return None
+        digest = self._digest(self._nonce_key, split, position, source_hash, copy)
+        return digest[:NONCE_BYTES]
+
+    def _augmentation_seed(self, split: str, position: int, source_hash: bytes, copy: int) -> int:
+        digest = self._digest(self._augmentation_key, split, position, source_hash, copy)
+        return int.from_bytes(digest[:8], "big") >> 1
+
+    def _digest(self, key: bytes, split: str, position: int, source_hash: bytes, copy: int) -> bytes:
         fields = (
             VERSION,
             self._options_hash,
@@ -114,10 +163,10 @@ class SampleEncoder:
             source_hash,
             copy.to_bytes(4, "big"),
         )
-        return hmac.digest(self._nonce_key, label(fields), "sha256")[:NONCE_BYTES]
+        return hmac.digest(key, label(fields), "sha256")
 
     def encode_file(
-        self, data: bytes, label_number: int, split: str, position: int
+        self, data: bytes, label_number: int, split: str, position: int, copy: int = 0
     ) -> list[tuple[str, bytes]]:
         """Returns the members of a sample, from the bytes of an image file.
 
@@ -126,7 +175,7 @@ class SampleEncoder:
             GeometryError: it does not fit the grid and `fit` is None.
         """
         source_hash = hashlib.sha256(data).digest()
-        return self.encode_image(load_rgb(data), label_number, split, position, source_hash)
+        return self.encode_image(load_rgb(data), label_number, split, position, source_hash, copy)
 
     def encode_image(
         self,
@@ -135,6 +184,7 @@ class SampleEncoder:
         split: str,
         position: int,
         source_hash: bytes,
+        copy: int = 0,
     ) -> list[tuple[str, bytes]]:
         """Returns the members of a sample, (name, content) sorted by name.
 
@@ -143,16 +193,20 @@ class SampleEncoder:
             label_number: the class, or −1 for none.
             split: such as ``"train"``.
             position: of the sample in its split.
-            source_hash: 32 bytes that stand for the source, for the nonce alone.
+            source_hash: 32 bytes that stand for the source, for nonce and augmentation alone.
+            copy: which of the image's copies the sample is.
         """
-        block_size = self.cipher.scheme.block_size
-        pixels = np.asarray(
-            prepare_image(image, block_size, size=self.size, resize=self.resize, fit=self.fit)
-        )
-        nonce = self.nonce(split, position, source_hash)
+        place = (split, position, source_hash, copy)
+        if self.augmentation is None or split != AUGMENTED_SPLIT:
+            image = self._prepared(image)
+        else:
+            seed = self._augmentation_seed(*place)
+            image = self.augmentation(image, self._prepared, self.size, seed)
+        pixels = np.asarray(image)
+        nonce = self.nonce(*place)
         encrypted = self.cipher.encrypt(pixels, nonce=nonce)
         info = {
-            "copy": 0,
+            "copy": copy,
             "height": pixels.shape[0],
             "key_id": self.cipher.key_id,
             "key_scope": self.cipher.key_scope,
@@ -169,6 +223,10 @@ class SampleEncoder:
         if self.labels and label_number >= 0:
             members.append((f"{key}.cls", b"%d" % label_number))
         return sorted(members)
+
+    def _prepared(self, image: Image.Image) -> Image.Image:
+        block_size = self.cipher.scheme.block_size
+        return prepare_image(image, block_size, size=self.size, resize=self.resize, fit=self.fit)
 
 
 @dataclass(frozen=True)

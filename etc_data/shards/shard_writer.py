@@ -15,7 +15,9 @@ from etc_data.cipher import Cipher, check_image
 from etc_data.codecs import Codec, JpegCodec
 from etc_data.errors import ImageError, SourceError
 from etc_data.fitting import Fit, Resize
-from etc_data.shards.files import HashingFile, published, writing
+from etc_data.shards.destination import Destination
+from etc_data.shards.files import HashingFile, writing
+from etc_data.shards.job import ShardResult
 from etc_data.shards.manifest import SPLIT_PATTERN, Manifest, ShardEntry
 from etc_data.shards.output import prepare_output
 from etc_data.shards.samples import SampleEncoder
@@ -46,11 +48,13 @@ class ShardWriter:
         allow_noise: bool = False,
         samples_per_shard: int = 1024,
         force: bool = False,
+        ledger: str | os.PathLike[str] | None = None,
     ) -> None:
         """Checks the options and makes the folder ready.
 
         Args:
-            out: a folder that does not exist or is empty; the other arguments as in `write_shards`.
+            out: a folder that does not exist or is empty, or a URL to upload to; the other arguments
+                as in `write_shards`.
             cipher: scheme, key and key scope.
             size: see `write_shards`.
             resize: see `write_shards`.
@@ -59,6 +63,7 @@ class ShardWriter:
             allow_noise: see `write_shards`.
             samples_per_shard: a new shard begins after so many.
             force: replace the data set that stands in `out`.
+            ledger: see `write_shards`.
 
         Raises:
             CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
@@ -75,9 +80,8 @@ class ShardWriter:
             allow_noise=allow_noise,
         )
         self._encoder.check()
-        self._folder = Path(out)
         self._samples_per_shard = samples_per_shard
-        self._ledger = prepare_output(self._folder, force=force)
+        self._destination, self._ledger = prepare_output(out, force=force, ledger=ledger)
         self._open: dict[str, _OpenShard] = {}
         self._written: dict[str, list[ShardEntry]] = {}
         self._positions: dict[str, int] = {}
@@ -125,7 +129,7 @@ class ShardWriter:
             shard = self._open.get(split)
             if shard is None:
                 name = shard_name(split, len(self._written.get(split, ())))
-                shard = self._open[split] = _OpenShard(self._folder / name, split)
+                shard = self._open[split] = _OpenShard(self._destination, name, split)
             shard.add(members, (key, item, int(label)))
             self._positions[split] = position + 1
             self._classes = max(self._classes, int(label) + 1)
@@ -150,8 +154,9 @@ class ShardWriter:
 
     def _finish(self, split: str) -> None:
         shard = self._open[split]
-        self._written.setdefault(split, []).append(shard.close())
-        self._ledger.write_samples(shard.path.name, shard.samples)
+        entry = shard.close()
+        self._written.setdefault(split, []).append(entry)
+        self._ledger.write_result(ShardResult(entry, tuple(shard.samples), (), 0))
         del self._open[split]
 
     def close(self) -> Manifest:
@@ -173,15 +178,16 @@ class ShardWriter:
             if not shards:
                 raise SourceError("no sample was written, so there is no data set to finish")
             manifest = make_manifest(self._encoder, shards, self._classes)
-            self.manifest = publish_manifest(self._folder, manifest, self._encoder.cipher)
+            self.manifest = publish_manifest(self._destination, manifest, self._encoder.cipher)
         self._closed = True
+        self._ledger.unlock()
         return self.manifest
 
     @contextmanager
     def _whole_or_not(self) -> Iterator[None]:
         """Ends the writer without a data set if the block fails: a shard may be torn by then."""
         try:
-            with writing(self._folder):
+            with writing(Path(str(self._destination))):
                 yield
         except BaseException as error:
             self._abandon(error)
@@ -192,6 +198,7 @@ class ShardWriter:
         for shard in self._open.values():
             shard.discard(error)
         self._open.clear()
+        self._ledger.unlock()
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -211,12 +218,11 @@ class ShardWriter:
 class _OpenShard:
     """A shard that is being written under a temporary name."""
 
-    def __init__(self, path: Path, split: str) -> None:
-        self.path = path
+    def __init__(self, destination: Destination, name: str, split: str) -> None:
         self.samples: list[tuple[str, str, int]] = []
-        self._split = split
+        self._name, self._split = name, split
         self._stack = ExitStack()
-        self._file = HashingFile(self._stack.enter_context(published(path)))
+        self._file = HashingFile(self._stack.enter_context(destination.publishing(name)))
         self._tar = SampleTar(self._file)
 
     def add(self, members: list[tuple[str, bytes]], row: tuple[str, str, int]) -> None:
@@ -227,7 +233,7 @@ class _OpenShard:
         with self._stack:
             self._tar.close()
         return ShardEntry(
-            self.path.name,
+            self._name,
             self._split,
             self._file.bytes_written,
             len(self.samples),

@@ -93,6 +93,19 @@ class LocalStorage:
         except OSError as error:
             raise StorageError(f"{self.folder / name} cannot be read: {error.strerror}") from None
 
+    def sizes(self) -> dict[str, int]:
+        """Returns the size in bytes of every file in the folder; empty where it does not exist.
+
+        Raises:
+            StorageError: the folder cannot be listed.
+        """
+        try:
+            return {path.name: path.stat().st_size for path in self.folder.iterdir() if path.is_file()}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StorageError(f"{self.folder} cannot be listed: {error.strerror}") from None
+
 
 class RemoteStorage:
     """A folder behind a URL, reached through fsspec; errors that may pass are tried again.
@@ -207,8 +220,10 @@ class RemoteStorage:
             raise StorageError(f"{self}/{name}: the server does not tell its size")
         return int(info["size"])
 
-    def names(self) -> list[str]:
-        """Returns the names of all files in the folder, sorted; empty where it does not exist.
+    def sizes(self) -> dict[str, int]:
+        """Returns the size in bytes of every file in the folder; empty where it does not exist.
+
+        A size that the server does not tell, such as in the page of an HTTP server, is −1.
 
         Raises:
             StorageError: the place cannot be reached or listed.
@@ -216,11 +231,15 @@ class RemoteStorage:
         try:
             found = self._ask("", lambda path: self._files.ls(path, detail=True))
         except FileNotFoundError:
-            return []
+            return {}
         folder = str(self._files._strip_protocol(self.url)) + "/"
-        names = {info["name"].removeprefix(folder) for info in found if info["type"] != "directory"}
+        sizes = {
+            info["name"].removeprefix(folder): -1 if info["size"] is None else int(info["size"])
+            for info in found
+            if info["type"] != "directory"
+        }
         # What remains with a slash lies elsewhere; an HTTP server's page has links such as ?sort=size.
-        return sorted(name for name in names if name and "/" not in name and not name.startswith("?"))
+        return {name: size for name, size in sizes.items() if name and not re.search("/|^[?]", name)}
 
     def delete(self, name: str) -> None:
         """Deletes a file; it need not exist.

@@ -4,28 +4,40 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 import etc_data
+from etc_data.augmentation import Augmentation
 from etc_data.cipher import Cipher
 from etc_data.codecs import Codec, JpegCodec, available_engines
-from etc_data.errors import EtcError, GeometryError, SourceError, UnreadableImageError
+from etc_data.errors import (
+    AugmentationError,
+    EtcError,
+    GeometryError,
+    SourceError,
+    UnreadableImageError,
+)
 from etc_data.fitting import Fit, Resize
 from etc_data.keystream import IntArray, derived_permutation
-from etc_data.shards.engine import Tick, run_jobs
-from etc_data.shards.files import publish_json, writing
+from etc_data.shards.destination import Destination
+from etc_data.shards.engines.local import Tick, run_jobs
+from etc_data.shards.engines.ray import run_jobs_on_ray
+from etc_data.shards.files import readable_json, writing
 from etc_data.shards.indexes import side_indexes
-from etc_data.shards.job import Failure, ShardJob
+from etc_data.shards.job import Failure, ShardJob, ShardResult
 from etc_data.shards.ledger import Ledger
-from etc_data.shards.manifest import SPLIT_PATTERN, Manifest, ShardEntry
+from etc_data.shards.manifest import MANIFEST_NAME, SPLIT_PATTERN, Manifest, ShardEntry
 from etc_data.shards.output import prepare_output
-from etc_data.shards.samples import SampleEncoder
+from etc_data.shards.run_plan import make_plan
+from etc_data.shards.samples import AUGMENTED_SPLIT, SampleEncoder
+from etc_data.shards.storage import LocalStorage
 from etc_data.sources.images import load_rgb
-from etc_data.sources.item import Item, Source, Stray
+from etc_data.sources.item import Source, Stray
 from etc_data.sources.spec import open_source
 
 _LEAST_SAMPLES_PER_SHARD = 64
@@ -36,8 +48,11 @@ _SIZES_TRIED = 8
 _REASONS_TOLD = 3
 _MOST_SHARDS = 10**6  # of a split; their numbers have six digits
 
+Engine = Literal["local", "ray"]
+_RUN_JOBS = {"local": run_jobs, "ray": run_jobs_on_ray}
+
 StartProgress = Callable[[int], Tick]
-"""Called once with the number of items; what it returns is called as they are done."""
+"""Called once with the number of samples; what it returns is called as they are done."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,7 @@ class WriteSummary:
         seconds: of wall time.
         source_bytes: of the plain image files read.
         ledger: the owner's ledger, never to be uploaded.
+        resumed: how many samples stood there from an earlier run.
     """
 
     manifest: Manifest
@@ -59,6 +75,7 @@ class WriteSummary:
     seconds: float
     source_bytes: int
     ledger: Path
+    resumed: int = 0
 
 
 class SkippedItemsError(EtcError):
@@ -82,22 +99,30 @@ def write_shards(
     codec: Codec | None = None,
     allow_noise: bool = False,
     labels: bool = True,
+    class_names: bool = False,
+    augment: str | None = None,
+    copies: int = 1,
     samples_per_shard: int | None = None,
     workers: int = 1,
+    engine: Engine = "local",
     force: bool = False,
+    resume: bool = False,
     skip_bad: bool = False,
+    ledger: str | os.PathLike[str] | None = None,
     progress: StartProgress | None = None,
 ) -> WriteSummary:
     """Encrypts all images of a source into webdataset shards and returns what was done.
 
     Every image is decoded, turned upright, resized, encrypted, coded and put into a tar in a secret
-    order.  The same source, key and options give the same bytes for every number of workers.
-    docs/format.md, "Shards", tells what lies in `out`; ``OUT.ledger/`` beside it is for the owner.
+    order.  The same source, key and options give the same bytes for every engine and number of
+    workers, and for a run that was killed and resumed.  docs/format.md, "Shards", tells what lies in
+    `out`; the ledger is for the owner alone.
 
     Args:
         source: a folder of images, anything that `open_source` understands (tars of a webdataset,
             ``hf:NAME``, ``torchvision:NAME?root=…``), or any `Source`.
-        out: a folder that does not exist or is empty.
+        out: a folder that does not exist or is empty, or a URL to upload to, such as
+            ``s3://bucket/set``; its manifest appears when every shard has arrived.
         cipher: scheme, key and key scope.
         size: pixels per side, or (height, width), that all images are brought to with an antialiased
             bicubic filter; None keeps each image's own, which must then fit the grid.
@@ -106,19 +131,33 @@ def write_shards(
         codec: JPEG of quality 95, 4:4:4, by default.
         allow_noise: accept JPEG for a scheme that is noise to it.
         labels: whether class labels are written.
+        class_names: whether the manifest, which is public, names the classes.
+        augment: a recipe of `Augmentation` for the split ``"train"``, since encrypted images can
+            neither be cropped nor flipped.
+        copies: how many samples each image of that split becomes, each augmented in its own way.
         samples_per_shard: at most; by default at least 20 shards once each would hold 64 samples, and
             about 128 MiB at most.
         workers: processes that work at the same time.
+        engine: ``"local"`` processes, or tasks of a ``"ray"`` cluster, which must be the owner's: it
+            sees the key and the plain images.
         force: replace the data set that stands in `out`.
+        resume: continue what a run with the same source, key and options left unfinished in `out`;
+            start if there is nothing, do nothing if it is finished.
         skip_bad: accept that items which cannot be read are left out.
+        ledger: the ledger's folder; by default ``OUT.ledger`` beside `out`, or in the current folder
+            if `out` is a URL.
         progress: for a progress bar.
 
     Raises:
+        AugmentationError: the recipe is unknown, or its copies would be equal or give the plain
+            images away.
         CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
         GeometryError: `size` does not fit the grid; or there is none and the images do not fit.
-        OutputExistsError: `out` holds something.
+        OutputExistsError: `out` holds something, another run is writing there, or it cannot be
+            resumed since something differs.
         SourceError: the source cannot be listed, overlaps with `out`, or none of it can be read.
         SkippedItemsError: items were left out and `skip_bad` is not set; the rest is written.
+        StorageError: the URL cannot be written to.
         EtcError: `out` cannot be written, or a worker process was killed.
     """
     start = time.monotonic()
@@ -129,84 +168,161 @@ def write_shards(
         resize=resize,
         fit=fit,
         labels=labels,
+        augmentation=None if augment is None else Augmentation(augment),
+        copies=copies,
         allow_noise=allow_noise,
     )
     encoder.check()
     check_counts(workers=workers, samples_per_shard=samples_per_shard)
-    folder = Path(out)
+    if engine not in _RUN_JOBS:
+        raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(_RUN_JOBS)}")
+    if force and resume:
+        raise ValueError("force starts anew and resume continues; give one of them")
     if isinstance(source, str | os.PathLike):
         source = open_source(source)
-    total = _check_source(source, encoder, samples_per_shard)
+    shards = _layout(source, encoder, samples_per_shard)
     _check_sizes(source, encoder)
     root = getattr(source, "root", None)
-    ledger = prepare_output(folder, force=force, source=None if root is None else Path(root))
-
-    tick = progress(total) if progress else lambda _: None
-    jobs = _jobs(source, encoder, samples_per_shard)
-    written: list[ShardEntry] = []
-    found_bad: list[Failure] = []
-    source_bytes = classes = 0
-    for result in run_jobs(jobs, folder, workers, tick):
-        found_bad += result.failures
-        source_bytes += result.source_bytes
-        if result.entry.samples:
-            written.append(result.entry)
-            ledger.write_samples(result.entry.name, result.samples)
-            classes = max(classes, *(label + 1 for _, _, label in result.samples))
-        else:
-            # A shard of which no item could be read holds nothing that a reader could want.
-            with writing(folder):
-                (folder / result.entry.name).unlink()
-    failures = tuple(sorted(found_bad, key=lambda failure: failure.item))
-    shards = tuple(sorted(written, key=lambda shard: (source.splits.index(shard.split), shard.name)))
-    if not shards:
-        # There is nothing to keep, and what is left behind would stand in the way of the next try.
-        ledger.remove()
-        with writing(folder):
-            folder.rmdir()
-        reasons = "; ".join(f"{bad.item}: {bad.reason}" for bad in failures[:_REASONS_TOLD])
-        raise SourceError(f"none of the {total} images could be taken: {reasons}")
-    _write_notes(ledger, source, failures)
-    # A source may number its classes without naming them.
-    classes = max(classes, len(source.class_names)) if labels and classes else 0
-    manifest = make_manifest(encoder, shards, classes)
-    manifest = publish_manifest(folder, manifest, cipher)
-    seconds = time.monotonic() - start
-    summary = WriteSummary(
-        manifest=manifest,
-        failures=failures,
-        strays=source.strays,
-        seconds=seconds,
-        source_bytes=source_bytes,
-        ledger=ledger.folder,
+    destination, notes = prepare_output(
+        out,
+        force=force,
+        plan=make_plan(encoder, source, shards),
+        resume=resume,
+        source=None if root is None else Path(root),
+        ledger=ledger,
     )
-    ledger.write_json("run.json", _run_record(summary, workers))
+    try:
+        jobs = _Jobs(source, encoder, shards, _standing(shards, destination, notes) if resume else {})
+        tally = _run(jobs, destination, notes, engine, workers, progress)
+        failures = tuple(sorted(tally.failures, key=lambda failure: failure.item))
+        if not tally.entries:
+            _remove_all(destination, notes)
+            reasons = "; ".join(f"{bad.item}: {bad.reason}" for bad in failures[:_REASONS_TOLD])
+            raise SourceError(f"none of the {jobs.samples} images could be taken: {reasons}")
+        _write_notes(notes, source, failures)
+        # A source may number its classes without naming them.
+        classes = max(tally.classes, len(source.class_names)) if labels and tally.classes else 0
+        names = source.class_names if class_names else ()
+        manifest = make_manifest(encoder, tally.ordered(source.splits), classes, names)
+        manifest = publish_manifest(destination, manifest, cipher)
+        summary = WriteSummary(
+            manifest=manifest,
+            failures=failures,
+            strays=source.strays,
+            seconds=time.monotonic() - start,
+            source_bytes=tally.source_bytes,
+            ledger=notes.folder,
+            resumed=tally.resumed,
+        )
+        if tally.resumed < manifest.samples:
+            notes.write_json("run.json", _run_record(summary, workers, engine))
+    finally:
+        notes.unlock()
     if failures and not skip_bad:
         raise SkippedItemsError(
-            f"{len(failures)} of {total} images could not be taken and are not in {folder}; "
-            f"the first: {failures[0].item}: {failures[0].reason}",
-            f"{ledger.folder}/failures.jsonl lists all; --skip-bad accepts that",
+            f"{len(failures)} of {jobs.samples} images could not be taken and are not in "
+            f"{destination}; the first: {failures[0].item}: {failures[0].reason}",
+            f"{notes.folder}/failures.jsonl lists all; --skip-bad accepts that",
             summary,
         )
     return summary
 
 
-def _check_source(source: Source, encoder: SampleEncoder, samples_per_shard: int | None) -> int:
-    """Returns how many items a source has, all splits together."""
-    total = 0
+@dataclass
+class _Tally:
+    """What all results together say."""
+
+    entries: list[ShardEntry] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    source_bytes: int = 0
+    classes: int = 0
+    resumed: int = 0
+
+    def add(self, result: ShardResult) -> None:
+        self.failures += result.failures
+        self.source_bytes += result.source_bytes
+        if result.entry.samples:
+            self.entries.append(result.entry)
+            self.classes = max(self.classes, *(label + 1 for _, _, label in result.samples))
+
+    def ordered(self, splits: tuple[str, ...]) -> tuple[ShardEntry, ...]:
+        key = {split: number for number, split in enumerate(splits)}
+        return tuple(sorted(self.entries, key=lambda entry: (key[entry.split], entry.name)))
+
+
+def _run(
+    jobs: "_Jobs",
+    destination: Destination,
+    notes: Ledger,
+    engine: Engine,
+    workers: int,
+    progress: StartProgress | None,
+) -> _Tally:
+    """Writes all shards that do not stand yet."""
+    tick = progress(jobs.samples) if progress else lambda _: None
+    tally = _Tally()
+    for name in jobs.standing:
+        result = notes.read_result(name)
+        assert result is not None
+        tally.add(result)
+        tally.resumed += result.entry.samples
+        tick(len(result.samples) + len(result.failures))
+    for result in _RUN_JOBS[engine](jobs, destination, workers, tick):
+        if not result.entry.samples:
+            # Of which no item could be read; it holds nothing that a reader could want.
+            destination.delete(result.entry.name)
+        notes.write_result(result)
+        tally.add(result)
+    return tally
+
+
+def _layout(source: Source, encoder: SampleEncoder, samples_per_shard: int | None) -> dict[str, int]:
+    """Returns into how many shards the samples of each split go."""
+    shards = {}
     for split in source.splits:
         if not re.fullmatch(SPLIT_PATTERN, split):
             raise SourceError(f"split {split!r} does not match {SPLIT_PATTERN}")
-        items = len(source.items(split))
-        if shard_count(items, encoder, samples_per_shard) > _MOST_SHARDS:
+        samples = len(source.items(split)) * encoder.copies_of(split)
+        shards[split] = shard_count(samples, encoder, samples_per_shard)
+        if shards[split] > _MOST_SHARDS:
             raise ValueError(
-                f"samples_per_shard is {samples_per_shard}; {items} samples would make more than "
+                f"samples_per_shard is {samples_per_shard}; {samples} samples would make more than "
                 f"{_MOST_SHARDS} shards"
             )
-        total += items
-    if not total:
+    if not any(len(source.items(split)) for split in source.splits):
         raise SourceError("the source holds no image")
-    return total
+    changed = encoder.augmentation is not None or encoder.copies > 1
+    if changed and AUGMENTED_SPLIT not in source.splits:
+        raise AugmentationError(
+            f"only the split {AUGMENTED_SPLIT} is augmented and copied, and the source has "
+            f"{', '.join(source.splits)}"
+        )
+    return shards
+
+
+def _standing(
+    shards: Mapping[str, int], destination: Destination, notes: Ledger
+) -> dict[str, ShardEntry]:
+    """Returns the shards that an earlier run has written and that are still there, by name."""
+    sizes = destination.sizes()
+    standing = {}
+    for split, count in shards.items():
+        for name in (shard_name(split, number) for number in range(count)):
+            result = notes.read_result(name)
+            if result is None:
+                continue
+            entry = result.entry
+            if sizes.get(name) == (entry.bytes if entry.samples else None):
+                standing[name] = entry
+    return standing
+
+
+def _remove_all(destination: Destination, notes: Ledger) -> None:
+    # There is nothing to keep, and what is left behind would stand in the way of the next try.
+    notes.clear()
+    if isinstance(destination.storage, LocalStorage):
+        with writing(destination.storage.folder):
+            destination.storage.folder.rmdir()
 
 
 def _check_sizes(source: Source, encoder: SampleEncoder) -> None:
@@ -269,19 +385,45 @@ def sample_order(cipher: Cipher, split: str, count: int) -> IntArray:
     return derived_permutation(cipher.subkey("sample-order"), purpose, count)
 
 
-def _jobs(source: Source, encoder: SampleEncoder, samples_per_shard: int | None) -> Iterator[ShardJob]:
-    for split in source.splits:
-        items = source.items(split)
-        order = sample_order(encoder.cipher, split, len(items))
-        shards = shard_count(len(items), encoder, samples_per_shard)
-        borders = np.arange(shards + 1) * len(items) // shards
-        for number in range(shards):
-            first, end = int(borders[number]), int(borders[number + 1])
-            chosen: tuple[Item, ...] = tuple(items[int(index)] for index in order[first:end])
-            yield ShardJob(shard_name(split, number), split, first, chosen, encoder)
+@dataclass(frozen=True)
+class _Jobs(Iterable[ShardJob]):
+    """The jobs of all shards but those that stand, made as they are asked for."""
+
+    source: Source
+    encoder: SampleEncoder
+    shards: Mapping[str, int]
+    standing: Collection[str]
+
+    @property
+    def samples(self) -> int:
+        """How many samples all shards are to hold."""
+        return sum(self._samples_of(split) for split in self.shards)
+
+    def _samples_of(self, split: str) -> int:
+        return len(self.source.items(split)) * self.encoder.copies_of(split)
+
+    def __iter__(self) -> Iterator[ShardJob]:
+        for split, count in self.shards.items():
+            items, copies = self.source.items(split), self.encoder.copies_of(split)
+            samples = self._samples_of(split)
+            order = sample_order(self.encoder.cipher, split, samples)
+            borders = np.arange(count + 1) * samples // count
+            for number in range(count):
+                name = shard_name(split, number)
+                if name in self.standing:
+                    continue
+                first, end = int(borders[number]), int(borders[number + 1])
+                chosen = (divmod(int(index), copies) for index in order[first:end])
+                members = tuple((items[item], copy) for item, copy in chosen)
+                yield ShardJob(name, split, first, members, self.encoder)
 
 
-def make_manifest(encoder: SampleEncoder, shards: tuple[ShardEntry, ...], classes: int) -> Manifest:
+def make_manifest(
+    encoder: SampleEncoder,
+    shards: tuple[ShardEntry, ...],
+    classes: int,
+    class_names: tuple[str, ...] = (),
+) -> Manifest:
     """Returns the manifest of shards written with an encoder, not yet sealed."""
     cipher = encoder.cipher
     return Manifest(
@@ -296,15 +438,27 @@ def make_manifest(encoder: SampleEncoder, shards: tuple[ShardEntry, ...], classe
         labels="keep" if classes else "none",
         classes=classes,
         shards=shards,
+        augmentation=None if encoder.augmentation is None else str(encoder.augmentation),
+        copies=encoder.copies,
+        class_names=class_names if classes == len(class_names) else (),
     )
 
 
-def publish_manifest(folder: Path, manifest: Manifest, cipher: Cipher) -> Manifest:
-    """Writes the side indexes and then, last of all, the sealed manifest; returns it."""
-    with writing(folder):
-        for name, content in side_indexes(manifest).items():
-            publish_json(folder / name, content)
-        return manifest.write(folder, cipher.subkey("manifest"))
+def publish_manifest(destination: Destination, manifest: Manifest, cipher: Cipher) -> Manifest:
+    """Writes the side indexes and then, last of all, the sealed manifest; returns it.
+
+    Raises:
+        StorageError: a shard has not arrived, or a file cannot be uploaded.
+        EtcError: the folder cannot be written.
+    """
+    manifest = manifest.sealed(cipher.subkey("manifest"))
+    destination.check_arrived({shard.name: shard.bytes for shard in manifest.shards})
+    with writing(Path(str(destination))):
+        contents = {**side_indexes(manifest), MANIFEST_NAME: manifest.to_dict()}
+        for name, content in contents.items():
+            with destination.publishing(name) as file:
+                file.write(readable_json(content))
+    return manifest
 
 
 def _write_notes(ledger: Ledger, source: Source, failures: tuple[Failure, ...]) -> None:
@@ -314,15 +468,17 @@ def _write_notes(ledger: Ledger, source: Source, failures: tuple[Failure, ...]) 
     ledger.write_lines("failures.jsonl", rows)
 
 
-def _run_record(summary: WriteSummary, workers: int) -> dict[str, object]:
+def _run_record(summary: WriteSummary, workers: int, engine: Engine) -> dict[str, object]:
     return {
         "etc_data": etc_data.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "codecs": available_engines(),
+        "engine": engine,
         "workers": workers,
         "seconds": round(summary.seconds, 3),
         "samples": summary.manifest.samples,
+        "resumed": summary.resumed,
         "failures": len(summary.failures),
         "strays": len(summary.strays),
         "source_bytes": summary.source_bytes,

@@ -70,7 +70,7 @@ def test_image_scope_data_set_comes_back(etc, photos, key, tmp_path):
     options = ["--key", key, "--lossless", "--key-scope", "image", "--context", "ward 7"]
     assert etc("encrypt", photos, tmp_path / "out", *options).code == 0
     assert etc("decrypt", tmp_path / "out", tmp_path / "plain", "--key", key).code == 0
-    name = next(iter(Ledger(tmp_path / "out").read_items("train-000000.tar").values()))
+    name = next(iter(Ledger.of(tmp_path / "out").read_items("train-000000.tar").values()))
     assert np.array_equal(pixels(tmp_path / "plain" / f"{name}.png"), pixels(photos / name))
 
 

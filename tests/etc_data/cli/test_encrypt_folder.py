@@ -91,7 +91,7 @@ def test_number_of_workers_does_not_change_a_byte(encrypt, command, contents, tm
 
 def test_samples_are_the_encrypted_photos(encrypt, tmp_path, photos, key):
     encrypt("--lossless")
-    names = Ledger(tmp_path / "out").read_items("train-000000.tar")
+    names = Ledger.of(tmp_path / "out").read_items("train-000000.tar")
     cipher = Cipher("etc-16", SecretKey.load(key))
     for sample in samples(tmp_path / "out"):
         plain = np.asarray(Image.open(photos / names[sample.key]))

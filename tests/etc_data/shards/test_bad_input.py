@@ -99,7 +99,7 @@ def test_good_pictures_of_every_kind_come_back(tmp_path, mixed, cipher):
     out = tmp_path / "out"
     summary = write_shards(mixed, out, cipher, size=48, codec=PngCodec(), skip_bad=True)
     assert len(summary.failures) == 6
-    items = Ledger(out).read_items("train-000000.tar")
+    items = Ledger.of(out).read_items("train-000000.tar")
     assert sorted(items.values()) == GOOD
     for sample in open_shards(out, form="sample"):
         plain = load_rgb(mixed / items[sample.key])

@@ -59,7 +59,7 @@ def items(out):
     """Sample key → path of the plain file."""
     found = {}
     for shard in Manifest.read(out).shards:
-        found |= Ledger(out).read_items(shard.name)
+        found |= Ledger.of(out).read_items(shard.name)
     return {key: out.with_name("in") / item for key, item in found.items()}
 
 

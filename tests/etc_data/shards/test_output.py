@@ -27,7 +27,7 @@ def finished(tmp_path):
 
 
 def test_folder_and_ledger_are_made(tmp_path):
-    ledger = prepare_output(tmp_path / "a" / "b" / "out", force=False)
+    _, ledger = prepare_output(tmp_path / "a" / "b" / "out", force=False)
     assert files_of(tmp_path / "a") == {
         "b/out.ledger/README.txt": files_of(ledger.folder)["README.txt"]
     }
@@ -42,7 +42,7 @@ def test_empty_folder_is_taken(tmp_path):
 def test_current_folder_is_taken(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    ledger = prepare_output(type(tmp_path)("."), force=False)
+    _, ledger = prepare_output(type(tmp_path)("."), force=False)
     assert ledger.folder == tmp_path / "out.ledger"
     assert ledger.folder.is_dir()
 
@@ -189,7 +189,7 @@ def test_folders_side_by_side_do_not_overlap(tmp_path):
 
 def test_folder_that_cannot_be_made_is_our_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(EtcError, match="out cannot be written: "):
+    with pytest.raises(EtcError, match=r"out(\.ledger)? cannot be written: "):
         prepare_output(tmp_path / "file" / "out", force=False)
 
 

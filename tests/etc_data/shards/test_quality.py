@@ -41,7 +41,7 @@ def decrypted(out, key):
     """Yields (item, label, pixels) of every sample."""
     manifest = Manifest.read(out)
     cipher = manifest.cipher(key)
-    ledger = Ledger(out)
+    ledger = Ledger.of(out)
     items = {}
     for shard in manifest.shards:
         items |= ledger.read_items(shard.name)
@@ -55,7 +55,7 @@ def decrypted(out, key):
 
 def mean_psnr(photos, size, out, key):
     """Returns the mean PSNR of decrypted images and of plain JPEG, both against the pixels coded."""
-    classes = Ledger(out).read_class_names()
+    classes = Ledger.of(out).read_class_names()
     found, plain, seen = [], [], set()
     for item, label, pixels in decrypted(out, key):
         assert classes[label] == item.split("/")[0]

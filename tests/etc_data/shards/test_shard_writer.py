@@ -52,7 +52,7 @@ def test_samples_lie_in_the_order_of_the_calls(tmp_path, cipher, image, key):
         assert np.array_equal(cipher.decrypt(decode(sample.image)), np.asarray(image(i)))
     shards = [f"train-00000{i}.tar" for i in range(3)]
     assert names(out) == ["_info.json", "manifest.json", *shards, "train.wids"]
-    items = [Ledger(out).read_items(shard.name) for shard in writer.manifest.shards]
+    items = [Ledger.of(out).read_items(shard.name) for shard in writer.manifest.shards]
     assert [item for shard in items for item in shard.values()] == [f"scan {i}" for i in range(10)]
 
 

@@ -108,25 +108,25 @@ def test_an_unreadable_local_file_raises(tmp_path):
 
 def test_files_go_there_and_back(memory, tmp_path):
     (tmp_path / "a").write_bytes(b"content")
-    assert memory.names() == []
+    assert memory.sizes() == {}
     assert memory.size("a.tar") is None
     memory.upload(tmp_path / "a", "b.tar")
     memory.upload(tmp_path / "a", "a.tar")
-    assert memory.names() == ["a.tar", "b.tar"]
+    assert sorted(memory.sizes()) == ["a.tar", "b.tar"]
     assert memory.size("a.tar") == 7
     assert memory.read("a.tar") == b"content"
     memory.download("a.tar", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"content"
     memory.delete("a.tar")
     memory.delete("a.tar")
-    assert memory.names() == ["b.tar"]
+    assert sorted(memory.sizes()) == ["b.tar"]
 
 
 def test_only_files_of_the_folder_itself_have_names(memory, tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     memory.upload(tmp_path / "a", "a")
     RemoteStorage(f"{memory.url}/inner").upload(tmp_path / "a", "b")
-    assert memory.names() == ["a"]
+    assert sorted(memory.sizes()) == ["a"]
     assert memory.size("inner") is None
 
 

@@ -125,7 +125,7 @@ def test_names_of_the_sources_decide_the_order_alone(tmp_path, source, written, 
 
 
 def test_order_and_shards_are_those_of_the_format_page(written, source, reference):
-    ledger = Ledger(written)
+    ledger = Ledger.of(written)
     manifest = Manifest.read(written)
     for split, shards in manifest.splits.items():
         ids = sorted(path.relative_to(source).as_posix() for path in (source / split).rglob("*.jpg"))
@@ -162,11 +162,11 @@ def test_members_are_sorted_adjacent_and_without_traces(written):
 def test_every_sample_is_its_source_encrypted(tmp_path, source, cipher, codec):
     out = tmp_path / "out"
     write_shards(source, out, cipher, size=48, codec=codec)
-    names = Ledger(out).read_class_names()
+    names = Ledger.of(out).read_class_names()
     assert names == ["cat", "dog", "emu"]
     seen = set()
     for shard in Manifest.read(out).shards:
-        items = Ledger(out).read_items(shard.name)
+        items = Ledger.of(out).read_items(shard.name)
         for sample in samples_of(out, shard.split):
             if sample.key not in items:
                 continue

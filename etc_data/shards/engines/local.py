@@ -8,11 +8,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any
 
 from etc_data.errors import EtcError
-from etc_data.shards.files import TEMPORARY_SUFFIX
+from etc_data.shards.destination import Destination
 from etc_data.shards.job import ShardJob, ShardResult, write_shard
 
 Tick = Callable[[int], None]
@@ -22,7 +21,9 @@ _POLL_SECONDS = 0.2
 _JOBS_AHEAD_PER_WORKER = 2
 
 
-def run_jobs(jobs: Iterable[ShardJob], folder: Path, workers: int, tick: Tick) -> Iterator[ShardResult]:
+def run_jobs(
+    jobs: Iterable[ShardJob], destination: Destination, workers: int, tick: Tick
+) -> Iterator[ShardResult]:
     """Yields the results of all jobs, in the order in which they end.
 
     Whatever ends it early (an error, an interrupt, the caller) also ends the workers, after the item
@@ -30,7 +31,7 @@ def run_jobs(jobs: Iterable[ShardJob], folder: Path, workers: int, tick: Tick) -
 
     Args:
         jobs: made as they are asked for, so that a long list takes no memory.
-        folder: where the shards go.
+        destination: where the shards go.
         workers: number of processes; 1 works in this one.
         tick: for a progress bar.
 
@@ -39,7 +40,7 @@ def run_jobs(jobs: Iterable[ShardJob], folder: Path, workers: int, tick: Tick) -
     """
     if workers == 1:
         for job in jobs:
-            yield write_shard(job, folder, lambda: tick(1))
+            yield write_shard(job, destination, lambda: tick(1))
         return
     # Forking a process that has threads (torch, Pillow) can deadlock; spawning never does.
     context = multiprocessing.get_context("spawn")
@@ -47,14 +48,13 @@ def run_jobs(jobs: Iterable[ShardJob], folder: Path, workers: int, tick: Tick) -
     try:
         with ProcessPoolExecutor(workers, context, _start_worker, (counter, stop)) as pool:
             try:
-                yield from _collect(jobs, folder, pool, workers, _Progress(counter, tick))
+                yield from _collect(jobs, destination, pool, workers, _Progress(counter, tick))
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
     except BrokenProcessPool:
         # Processes that were killed could not remove what they had half written.
-        for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-            leftover.unlink(missing_ok=True)
+        destination.remove_leftovers()
         raise EtcError(
             "a worker process was killed, perhaps because memory ran out",
             'use fewer --workers; a script of your own also needs: if __name__ == "__main__":',
@@ -63,7 +63,7 @@ def run_jobs(jobs: Iterable[ShardJob], folder: Path, workers: int, tick: Tick) -
 
 def _collect(
     jobs: Iterable[ShardJob],
-    folder: Path,
+    destination: Destination,
     pool: ProcessPoolExecutor,
     workers: int,
     progress: "_Progress",
@@ -76,7 +76,7 @@ def _collect(
             if job is None:
                 break
             with _interrupts_held_back():
-                running.add(pool.submit(_run_in_worker, job, folder))
+                running.add(pool.submit(_run_in_worker, job, destination))
         if not running:
             return
         done, running = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
@@ -139,10 +139,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run_in_worker(job: ShardJob, folder: Path) -> ShardResult:
+def _run_in_worker(job: ShardJob, destination: Destination) -> ShardResult:
     if _worker_stop.is_set():
         raise _Stopped
-    return write_shard(job, folder, _count_one)
+    return write_shard(job, destination, _count_one)
 
 
 def _count_one() -> None:

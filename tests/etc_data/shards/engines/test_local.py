@@ -7,9 +7,11 @@ import pytest
 from etc_data.cipher import Cipher
 from etc_data.codecs import JpegCodec
 from etc_data.errors import EtcError
-from etc_data.shards.engine import run_jobs
+from etc_data.shards.destination import Destination
+from etc_data.shards.engines.local import run_jobs
 from etc_data.shards.job import ShardJob
 from etc_data.shards.samples import SampleEncoder
+from etc_data.shards.storage import LocalStorage
 from etc_data.sources import Item
 
 both = pytest.mark.parametrize("workers", [1, 2])
@@ -24,7 +26,9 @@ def job(tmp_path, photo, key):
 
     def make(number, *readers):
         items = [Item(f"{number}/{i}", 0, r) for i, r in enumerate(readers or [path.read_bytes] * 3)]
-        return ShardJob(f"train-{number:06d}.tar", "train", 10 * number, tuple(items), encoder)
+        return ShardJob(
+            f"train-{number:06d}.tar", "train", 10 * number, tuple((item, 0) for item in items), encoder
+        )
 
     return make
 
@@ -35,6 +39,10 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
+def to(folder):
+    return Destination(LocalStorage(folder))
+
+
 def names(folder):
     return sorted(os.listdir(folder))
 
@@ -42,7 +50,7 @@ def names(folder):
 @both
 def test_every_job_has_its_result(out, job, workers):
     ticks = []
-    results = list(run_jobs(map(job, range(7)), out, workers, ticks.append))
+    results = list(run_jobs(map(job, range(7)), to(out), workers, ticks.append))
     assert (
         sorted(r.entry.name for r in results) == names(out) == [f"train-{i:06d}.tar" for i in range(7)]
     )
@@ -58,7 +66,7 @@ def test_every_job_has_its_result(out, job, workers):
 
 @both
 def test_no_jobs_give_no_results(out, workers):
-    assert list(run_jobs([], out, workers, lambda _: None)) == []
+    assert list(run_jobs([], to(out), workers, lambda _: None)) == []
 
 
 @both
@@ -70,7 +78,7 @@ def test_jobs_are_made_as_they_are_needed(out, job, workers):
             made.append(number)
             yield job(number)
 
-    results = run_jobs(jobs(), out, workers, lambda _: None)
+    results = run_jobs(jobs(), to(out), workers, lambda _: None)
     for _ in range(3):
         next(results)
     assert len(made) <= 3 + 4 * workers
@@ -81,7 +89,7 @@ def test_jobs_are_made_as_they_are_needed(out, job, workers):
 @both
 def test_error_of_one_job_ends_all(out, job, workers):
     (out / "train-000002.tar").mkdir()
-    results = run_jobs((job(number) for number in range(1000)), out, workers, lambda _: None)
+    results = run_jobs((job(number) for number in range(1000)), to(out), workers, lambda _: None)
     with pytest.raises(EtcError, match=r"shard train-000002\.tar cannot be written: Is a directory"):
         list(results)
     assert not [name for name in names(out) if name.endswith(".partial")]
@@ -90,7 +98,7 @@ def test_error_of_one_job_ends_all(out, job, workers):
 
 @both
 def test_error_that_nobody_foresaw_passes_and_cleans_up(out, job, workers):
-    results = run_jobs([job(0), job(1, partial(int, "x"))], out, workers, lambda _: None)
+    results = run_jobs([job(0), job(1, partial(int, "x"))], to(out), workers, lambda _: None)
     with pytest.raises(ValueError, match="invalid literal"):
         list(results)
     assert set(names(out)) <= {"train-000000.tar"}
@@ -100,14 +108,14 @@ def test_killed_worker_is_one_clear_error(out, job, tmp_path):
     read = (tmp_path / "photo.jpg").read_bytes
     jobs = [job(0), job(1, read, read, partial(os._exit, 9)), *(job(i) for i in range(2, 40))]
     with pytest.raises(EtcError, match="a worker process was killed") as caught:
-        list(run_jobs(jobs, out, 2, lambda _: None))
+        list(run_jobs(jobs, to(out), 2, lambda _: None))
     assert caught.value.hint.startswith("use fewer --workers")
     assert not [name for name in names(out) if name.endswith(".partial")]
     assert "train-000001.tar" not in names(out)
 
 
 def test_caller_who_loses_interest_stops_the_workers(out, job):
-    results = run_jobs((job(number) for number in range(1000)), out, 2, lambda _: None)
+    results = run_jobs((job(number) for number in range(1000)), to(out), 2, lambda _: None)
     next(results)
     results.close()
     after = names(out)

@@ -1,0 +1,93 @@
+"""Where shards are written to: a folder, or a URL reached by upload; whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from etc_data.errors import StorageError
+from etc_data.shards.files import TEMPORARY_SUFFIX, published, writing
+from etc_data.shards.storage import LocalStorage, RemoteStorage
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A data set's folder that is being written; small, and made to be sent to a worker.
+
+    Attributes:
+        storage: where the files go.
+        staging: a folder of this machine that keeps files until they are uploaded; None takes the
+            system's folder for temporary files.  A local folder needs none.
+    """
+
+    storage: LocalStorage | RemoteStorage
+    staging: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.storage)
+
+    @contextlib.contextmanager
+    def publishing(self, name: str) -> Iterator[IO[bytes]]:
+        """Opens a file that appears under its name, whole, when the block ends without error.
+
+        Raises:
+            OSError: it cannot be written on this machine.
+            StorageError: it cannot be uploaded, or did not arrive whole.
+        """
+        if isinstance(self.storage, LocalStorage):
+            with published(self.storage.folder / name) as file:
+                yield file
+            return
+        descriptor, path = tempfile.mkstemp(f".{name}{TEMPORARY_SUFFIX}", ".", self.staging)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            self.storage.upload(Path(path), name)
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the size in bytes of every file that is there.
+
+        Raises:
+            StorageError: the place cannot be listed.
+        """
+        return self.storage.sizes()
+
+    def delete(self, name: str) -> None:
+        """Deletes a file; it need not exist.
+
+        Raises:
+            EtcError: it cannot be deleted.
+        """
+        if isinstance(self.storage, RemoteStorage):
+            self.storage.delete(name)
+            return
+        with writing(self.storage.folder):
+            (self.storage.folder / name).unlink(missing_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Deletes what killed processes had half written on this machine."""
+        for folder in (getattr(self.storage, "folder", None), self.staging):
+            for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}") if folder else ():
+                leftover.unlink(missing_ok=True)
+
+    def check_arrived(self, sizes: dict[str, int]) -> None:
+        """Checks that files are there with all their bytes, before anything says that they are.
+
+        Args:
+            sizes: file name → size in bytes.
+
+        Raises:
+            StorageError: one is missing or has another size.
+        """
+        present = self.sizes()
+        for name, size in sizes.items():
+            if present.get(name) != size:
+                raise StorageError(
+                    f"{self}/{name} has {present.get(name, 0)} bytes, but {size} were written",
+                    "something else changed it; write again with --resume",
+                )

@@ -1,0 +1,86 @@
+"""What a run is about to write, so that a later one can continue it, or say why it cannot."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import etc_data
+from etc_data.errors import OutputExistsError
+from etc_data.shards.files import canonical_json
+from etc_data.shards.samples import SampleEncoder
+from etc_data.sources.item import Source
+
+PLAN_FORMAT = "etc-data-plan/1"
+
+
+def make_plan(encoder: SampleEncoder, source: Source, shards: Mapping[str, int]) -> dict[str, Any]:
+    """Returns all that decides the bytes of a data set, besides the content of the source's files.
+
+    Args:
+        encoder: key and options.
+        source: of which every item's id and label counts.
+        shards: split → number of shards.
+    """
+    import PIL
+
+    versions = {"etc-data": etc_data.__version__, "Pillow": PIL.__version__}
+    if encoder.augmentation is not None:
+        versions |= encoder.augmentation.versions()
+    return {
+        "format": PLAN_FORMAT,
+        "key": encoder.cipher.key_id,
+        **{name.replace("_", " "): value for name, value in encoder.options().items()},
+        "labels": "keep" if encoder.labels else "none",
+        "copies": encoder.copies,
+        "shards": dict(shards),
+        "source": {split: _listing(source, split) for split in source.splits},
+        "versions": versions,
+    }
+
+
+def check_same_plan(before: dict[str, Any], now: dict[str, Any], what: str) -> None:
+    """Checks that a run can continue an earlier one.
+
+    Args:
+        before: the plan of the earlier run.
+        now: the plan of this one.
+        what: is continued, for the message.
+
+    Raises:
+        OutputExistsError: they differ; the message names in what.
+    """
+    before, now = _flat(before), _flat(now)
+    differences = [
+        f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))}"
+        for name in dict.fromkeys((*before, *now))
+        if canonical_json(before.get(name)) != canonical_json(now.get(name))
+    ]
+    if differences:
+        raise OutputExistsError(
+            f"{what} cannot be resumed: {'; '.join(differences)}",
+            "give the same source, key and options, or start anew with --force",
+        )
+
+
+def _listing(source: Source, split: str) -> dict[str, Any]:
+    items = source.items(split)
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(canonical_json([item.id, item.label]))
+    return {"items": len(items), "listing": digest.hexdigest()}
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns a plan as names and values that a message can tell one by one."""
+    flat: dict[str, Any] = {}
+    for name, entry in value.items():
+        if isinstance(entry, dict):
+            flat |= _flat(entry, f"{prefix}{name} ")
+        else:
+            flat[f"{prefix}{name}"] = entry
+    return flat
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value in (None, "") else str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
