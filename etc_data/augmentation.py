@@ -6,34 +6,50 @@ reproducible.
 """
 
 import contextlib
+import importlib.metadata
 import random
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
 
-# A CPU-only torch needs this before torchvision is imported.
-import etc_data.torchvision_cpu  # noqa: F401
 from etc_data.errors import AugmentationError
 
-Step = Callable[[Image.Image], Image.Image]
+Change = Callable[[Image.Image], Image.Image]
 
 _LONGEST_RECIPE = 200
-# Name → (default, least, most) of its number; None where it takes none.
+# Name → (default, least, most) of its number, which is whole if they are; None where it takes none.
 _NUMBERS: dict[str, tuple[float, float, float] | None] = {
     "crop": (0.08, 0.01, 1.0),
-    "shift": (4, 1, 10_000),
+    "shift": (4, 1, 256),
     "flip": None,
-    "color": (0.4, 0.0, 1.0),
+    "color": (0.4, 0.01, 1.0),
     "randaugment": (9, 0, 30),
     "trivialaugment": None,
 }
-_KEEP_GRID = ("flip", "color")
-_TIMM = re.compile(r"rand-[a-z0-9.-]+")
+# timm itself passes over sections that it does not know.
+_TIMM_SECTION = (
+    r"m[0-9]{1,2}|mstd[0-9]{1,3}(\.[0-9]{1,3})?|mmax[0-9]{1,2}|n[1-9]|p[01](\.[0-9]{1,3})?"
+    r"|inc[01]|tweights|t3aw?"
+)
+_TIMM = re.compile(rf"rand(-({_TIMM_SECTION}))+")
+_GRAY = 128
+_LOCK = threading.Lock()
+
+
+class _Step(NamedTuple):
+    """A step of a recipe, and its number if it takes one."""
+
+    name: str
+    number: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.number is None else f"{self.name}:{self.number}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ class Augmentation:
         a random part of the image, of at least this share of its area, brought to size; comes first,
         in place of the center crop (torchvision's `RandomResizedCrop`).
     ``shift:4``
-        moved by up to so many pixels over black borders (`RandomCrop` with padding).
+        moved by up to so many pixels; the image is mirrored at its borders (`RandomCrop` with padding).
     ``flip``
         left and right exchanged half of the time.
     ``color:0.4``
@@ -58,96 +74,91 @@ class Augmentation:
 
     The numbers are the defaults, which stand in for a step's name alone.
 
-    Args:
-        recipe: the steps, joined by ``+``, in the order in which they are done.
+    Attributes:
+        recipe: the steps, joined by ``+``, in the order in which they are done; all numbers spelled
+            out.
 
     Raises:
         AugmentationError: a step is unknown, its number is out of range, or the order is wrong.
+
+    Example:
+        >>> Augmentation("crop+flip").recipe
+        'crop:0.08+flip'
     """
 
     recipe: str
 
     def __post_init__(self) -> None:
-        """Checks the recipe."""
-        names = [name for name, _ in self._steps]
-        if "crop" in names[1:]:
+        """Checks the recipe and spells its numbers out."""
+        recipe = "+".join(map(str, self._steps))
+        if len(recipe) > _LONGEST_RECIPE:
             raise AugmentationError(
-                f"crop comes first, once, in an augmentation, not as in {self.recipe!r}",
+                f"augmentation {recipe[:40]!r}… is too long: with all numbers it has {len(recipe)} "
+                f"characters, and may have {_LONGEST_RECIPE}"
+            )
+        if any(step.name == "crop" for step in self._steps[1:]):
+            raise AugmentationError(
+                f"crop comes first, once, in an augmentation, not as in {recipe!r}",
                 "it takes the place of the resizing that all other steps follow",
             )
+        object.__setattr__(self, "recipe", recipe)
 
     @cached_property
-    def _steps(self) -> tuple[tuple[str, float | None], ...]:
-        if len(self.recipe) > _LONGEST_RECIPE:
-            raise AugmentationError(f"augmentation {self.recipe[:40]!r}… is too long to be a recipe")
+    def _steps(self) -> tuple[_Step, ...]:
         return tuple(map(_parse, self.recipe.split("+")))
 
     @property
     def crops(self) -> bool:
         """Whether it takes part of the image to bring it to size."""
-        return self._steps[0][0] == "crop"
+        return self._steps[0].name == "crop"
 
     @property
-    def keeps_grid(self) -> bool:
-        """Whether copies of an image show the same part of it, aligned to the same grid of blocks."""
-        return all(name in _KEEP_GRID for name, _ in self._steps)
+    def keeps_blocks(self) -> bool:
+        """Whether all copies of an image are made of the same blocks, at most turned over."""
+        return all(step.name == "flip" for step in self._steps)
 
     def __call__(
-        self, image: Image.Image, prepare: Step, size: tuple[int, int] | None, seed: int
+        self, image: Image.Image, prepare: Change, size: tuple[int, int] | None, seed: int
     ) -> Image.Image:
-        """Returns a randomly changed image.
+        """Returns a randomly changed image of mode RGB.
 
         Args:
             image: of mode RGB, upright.
             prepare: brings an image to the size that is encrypted.
-            size: (height, width) for ``crop``; None only without it.
-            seed: from 0 to 2⁶³ − 1; the same seed gives the same image.
+            size: (height, width) in pixels for ``crop``; may be None without it.
+            seed: not negative; the same seed gives the same image.
         """
         with _seeded(seed):
-            for name, number in self._steps:
-                if name == "crop":
-                    assert size is not None and number is not None
-                    image = _crop(size, number)(image)
-                    break
+            if self.crops:
+                assert size is not None
+                image = _change(self._steps[0], size)(image)
             image = prepare(image)
-            for name, number in self._steps[self.crops :]:
-                image = _step(name, number, image.size)(image)
+            for step in self._steps[self.crops :]:
+                image = _change(step, (image.height, image.width))(image)
         return image
-
-    def check(self) -> None:
-        """Checks that timm understands its own steps, before work starts.
-
-        Raises:
-            AugmentationError: it does not.
-        """
-        for name, number in self._steps[self.crops :]:
-            try:
-                _step(name, number, (64, 64))
-            except Exception as error:  # timm asserts, and looks names up
-                raise AugmentationError(
-                    f"timm does not understand the augmentation {name!r}: {error}"
-                ) from None
 
     def versions(self) -> dict[str, str]:
         """Returns the versions of the libraries that decide what the steps do."""
-        import timm
-        import torch
-        import torchvision
-
-        return {
-            "torch": torch.__version__.partition("+")[0],
-            "torchvision": torchvision.__version__.partition("+")[0],
-            "timm": timm.__version__,
-        }
+        names = ["torch", "torchvision"]
+        if any(_TIMM.fullmatch(step.name) for step in self._steps):
+            names.append("timm")
+        # What stands behind "+" tells for which device it was built.
+        return {name: importlib.metadata.version(name).partition("+")[0] for name in names}
 
     def __str__(self) -> str:
         return self.recipe
 
 
-def _parse(text: str) -> tuple[str, float | None]:
+def _parse(text: str) -> _Step:
     if _TIMM.fullmatch(text):
-        return text, None
+        return _Step(text)
     name, colon, written = text.partition(":")
+    if name.startswith("rand-"):
+        raise AugmentationError(
+            f"augmentation {text[:40]!r} is not in timm's form",
+            "it is made of sections such as m9, n2, p0.5, mstd0.5, mmax10, inc1 and tweights, as in "
+            "rand-m9-mstd0.5",
+        )
     if name not in _NUMBERS:
         known = ", ".join((*_NUMBERS, "rand-… of timm"))
         raise AugmentationError(f"augmentation {text[:40]!r} is unknown; known are {known}")
@@ -155,65 +166,87 @@ def _parse(text: str) -> tuple[str, float | None]:
     if limits is None:
         if colon:
             raise AugmentationError(f"augmentation {name} takes no number, but {text[:40]!r} gives one")
-        return name, None
+        return _Step(name)
     default, least, most = limits
+    whole = isinstance(default, int)
     if not colon:
-        return name, default
-    try:
-        number = float(written) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", written) else float("nan")
-        if not least <= number <= most or (isinstance(default, int) and number != int(number)):
-            raise ValueError
-    except ValueError:
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise AugmentationError(
-            f"augmentation {text[:40]!r} needs {kind} from {least:g} to {most:g} behind the colon"
-        ) from None
-    return name, number
-
-
-@lru_cache(maxsize=64)
-def _crop(size: tuple[int, int], least: float) -> Step:
-    from torchvision.transforms import v2
-
-    crop: Step = v2.RandomResizedCrop(
-        size, scale=(least, 1.0), interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+        return _Step(name, default)
+    if re.fullmatch(r"[0-9]+" if whole else r"[0-9]*\.?[0-9]+", written):
+        number = int(written) if whole else float(written)
+        if least <= number <= most:
+            return _Step(name, number)
+    raise AugmentationError(
+        f"augmentation {text[:40]!r} needs {'a whole' if whole else 'a'} number from {least:g} to "
+        f"{most:g} behind the colon"
     )
-    return crop
 
 
 @lru_cache(maxsize=64)
-def _step(name: str, number: float | None, size: tuple[int, int]) -> Step:
-    """Returns a step for images of a size, (width, height)."""
+def _change(step: _Step, size: tuple[int, int]) -> Change:
+    """Returns what does a step, for images of a size (height, width), or to that size for crop."""
+    # A CPU-only torch needs this before torchvision is imported.
+    import etc_data.torchvision_cpu  # noqa: F401, I001
     from torchvision.transforms import v2
 
-    if _TIMM.fullmatch(name):
-        from timm.data.auto_augment import rand_augment_transform
+    bilinear, bicubic = v2.InterpolationMode.BILINEAR, v2.InterpolationMode.BICUBIC
+    number = step.number
+    change: Change
+    match step.name:
+        case "crop":
+            change = v2.RandomResizedCrop(size, scale=(number, 1.0), interpolation=bicubic)
+        case "shift":
+            change = v2.RandomCrop(size, padding=number, padding_mode="reflect")
+        case "flip":
+            change = v2.RandomHorizontalFlip()
+        case "color":
+            change = v2.ColorJitter(brightness=number, contrast=number, saturation=number)
+        case "randaugment":
+            change = v2.RandAugment(magnitude=number, interpolation=bilinear, fill=_GRAY)
+        case "trivialaugment":
+            change = v2.TrivialAugmentWide(interpolation=bilinear, fill=_GRAY)
+        case configuration:
+            change = _timm_rand_augment(configuration, size)
+    return change
 
-        timm_step: Step = rand_augment_transform(name, {"translate_const": int(min(size) * 0.45)})
-        return timm_step
-    makers: dict[str, Callable[[], Any]] = {
-        "shift": lambda: v2.RandomCrop((size[1], size[0]), padding=int(number or 0)),
-        "flip": v2.RandomHorizontalFlip,
-        "color": lambda: v2.ColorJitter(brightness=number, contrast=number, saturation=number),
-        "randaugment": lambda: v2.RandAugment(magnitude=int(number or 0)),
-        "trivialaugment": v2.TrivialAugmentWide,
-    }
-    step: Step = makers[name]()
-    return step
+
+def _timm_rand_augment(configuration: str, size: tuple[int, int]) -> Change:
+    from timm.data.auto_augment import rand_augment_transform
+
+    hints = {"translate_const": int(min(size) * 0.45), "img_mean": (_GRAY,) * 3}
+    change: Any = rand_augment_transform(configuration, hints)
+    for operation in change.ops:
+        if operation.name.startswith("Posterize"):
+            # At full strength timm asks for 0 bits a value, which Pillow refuses.
+            operation.level_fn = partial(_at_least_one_bit, operation.level_fn)
+    return cast(Change, change)
+
+
+def _at_least_one_bit(
+    bits: Callable[[float, dict[str, Any]], tuple[int]], level: float, hints: dict[str, Any]
+) -> tuple[int]:
+    return (max(1, bits(level, hints)[0]),)
 
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Sets the random numbers of Python, NumPy and torch for a while, and puts them back."""
+    """Lets a seed decide what the steps draw from the process's generators, and puts these back.
+
+    Generators of GPUs are never touched.
+    """
     import torch
 
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (timm's)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _LOCK:
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (timm's)
+        dtype = torch.get_default_dtype()
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
+        np.random.seed(random.getrandbits(32))  # noqa: NPY002
+        torch.default_generator.manual_seed(random.getrandbits(32))
+        torch.set_default_dtype(torch.float32)
         try:
-            yield
+            with torch.device("cpu"):
+                yield
         finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            torch.set_default_dtype(dtype)
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+            torch.set_rng_state(before[2])

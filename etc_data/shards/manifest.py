@@ -24,6 +24,7 @@ SPLIT_PATTERN = r"[A-Za-z0-9_]{1,64}"
 # Names are joined to the folder's path, so nothing else may come out of a manifest.
 _SHARD_PATTERN = rf"{SPLIT_PATTERN}-[0-9]{{6}}\.tar"
 _HASH_PATTERN = "[0-9a-f]{64}"
+_RECIPE = "[a-z0-9:.+-]{1,200}"
 
 
 @dataclass(frozen=True)
@@ -247,9 +248,9 @@ class Manifest:
             labels=_one_of(value, "labels", ("keep", "none")),
             classes=_count(value, "classes"),
             shards=shards,
-            augmentation=_text(value, "augmentation") if "augmentation" in value else None,
-            copies=_count(value, "copies") if "copies" in value else 1,
-            class_names=_names(value["class_names"]) if "class_names" in value else (),
+            augmentation=_text(value, "augmentation", _RECIPE) if "augmentation" in value else None,
+            copies=_copies(value) if "copies" in value else 1,
+            class_names=_class_names(value) if "class_names" in value else (),
             hmac=_text(value, "hmac", f"({_HASH_PATTERN})?"),
         )
 
@@ -295,12 +296,21 @@ def _count(value: dict[str, Any], name: str) -> int:
     return count
 
 
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"class_names is {_shown(value)}; it must be a list of names")
-    for name in value:
-        name.encode("utf-8")
-    return tuple(value)
+def _copies(value: dict[str, Any]) -> int:
+    copies = _count(value, "copies")
+    if copies < 2:
+        raise ValueError(f"copies is {copies}; where there is one of each image, the field is absent")
+    return copies
+
+
+def _class_names(value: dict[str, Any]) -> tuple[str, ...]:
+    names = value["class_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names is {_shown(names)}; it must be a list of names")
+    if len(names) != value["classes"]:
+        raise ValueError(f"class_names has {len(names)} names for {_shown(value['classes'])} classes")
+    "".join(names).encode("utf-8")  # which half of a surrogate pair cannot
+    return tuple(names)
 
 
 def _size(value: dict[str, Any], name: str) -> tuple[int, int]:

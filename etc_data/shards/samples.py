@@ -27,6 +27,7 @@ from etc_data.sources.images import load_rgb
 SAMPLE_VERSION = 1
 AUGMENTED_SPLIT = "train"
 _MOST_COPIES = 10_000
+_SEED_BYTES = 16
 
 
 def check_codec(scheme: Scheme, codec: Codec, *, allow_noise: bool = False) -> None:
@@ -72,10 +73,10 @@ class SampleEncoder:
         """Checks the options against each other, before any image is read.
 
         Raises:
-            AugmentationError: copies would be equal, or would give each other away.
+            AugmentationError: `copies` is out of range, or copies would be equal, or would give each
+                other away.
             CodecError: the scheme is noise to JPEG and `allow_noise` is not set.
             GeometryError: `size` does not fit the scheme's grid, or an option is unknown.
-            ValueError: `copies` is out of range.
         """
         check_codec(self.cipher.scheme, self.codec, allow_noise=self.allow_noise)
         self._check_augmentation()
@@ -91,23 +92,23 @@ class SampleEncoder:
 
     def _check_augmentation(self) -> None:
         if not 1 <= self.copies <= _MOST_COPIES:
-            raise ValueError(f"copies is {self.copies}; it must be from 1 to {_MOST_COPIES}")
+            raise AugmentationError(f"copies is {self.copies}; it must be from 1 to {_MOST_COPIES}")
+        in_image_scope = self.cipher.key_scope == "image"
         if self.augmentation is None:
-            if self.copies > 1 and self.cipher.key_scope == "dataset":
+            if self.copies > 1 and not in_image_scope:
                 raise AugmentationError(
                     f"{self.copies} copies of each image would be equal to each other",
                     "let them differ with --augment, such as --augment crop+flip",
                 )
             return
-        self.augmentation.check()
         if self.augmentation.crops and self.size is None:
             raise AugmentationError("crop needs a size to bring images to", "give one with --size")
-        if self.cipher.key_scope == "image" and self.copies > 1 and not self.augmentation.keeps_grid:
+        if in_image_scope and self.copies > 1 and not self.augmentation.keeps_blocks:
             raise AugmentationError(
-                f"with key scope image, {self.copies} copies of an image must show the same part of it "
-                f"on the same grid of blocks, which {self.augmentation} does not keep: copies that are "
-                "shifted against each other reveal how their blocks join",
-                "use only flip and color, or one copy, or key scope dataset",
+                f"with key scope image, {self.copies} copies of an image must be made of the same "
+                f"blocks, which {self.augmentation} changes: shifted copies reveal how blocks join, "
+                "and copies in other colors which blocks are negated",
+                "use flip alone, or one copy, or key scope dataset",
             )
 
     def copies_of(self, split: str) -> int:
@@ -147,14 +148,6 @@ class SampleEncoder:
         """Returns the nonce of a sample: derived, not drawn; None with key scope ``"dataset"``."""
         if self.cipher.key_scope != "image":
             return None
-        digest = self._digest(self._nonce_key, split, position, source_hash, copy)
-        return digest[:NONCE_BYTES]
-
-    def _augmentation_seed(self, split: str, position: int, source_hash: bytes, copy: int) -> int:
-        digest = self._digest(self._augmentation_key, split, position, source_hash, copy)
-        return int.from_bytes(digest[:8], "big") >> 1
-
-    def _digest(self, key: bytes, split: str, position: int, source_hash: bytes, copy: int) -> bytes:
         fields = (
             VERSION,
             self._options_hash,
@@ -163,7 +156,34 @@ class SampleEncoder:
             source_hash,
             copy.to_bytes(4, "big"),
         )
-        return hmac.digest(key, label(fields), "sha256")
+        return hmac.digest(self._nonce_key, label(fields), "sha256")[:NONCE_BYTES]
+
+    def augmentation_seed(self, source_hash: bytes, copy: int = 0) -> int:
+        """Returns the secret seed of a copy's augmentation, from 0 to 2¹²⁸ − 1.
+
+        Neither position nor options play a part: a file that is in the source twice, or is encrypted
+        again with other options, is augmented as before, and so its ciphertexts show each other no
+        seams.
+        """
+        fields = (VERSION, source_hash, copy.to_bytes(4, "big"))
+        digest = hmac.digest(self._augmentation_key, label(fields), "sha256")
+        return int.from_bytes(digest[:_SEED_BYTES], "big")
+
+    def plain_copy(
+        self, image: Image.Image, split: str, source_hash: bytes, copy: int = 0
+    ) -> Image.Image:
+        """Returns what is encrypted: an image at its size, augmented if its split is.
+
+        Args:
+            image: upright, of mode RGB.
+            split: such as ``"train"``.
+            source_hash: 32 bytes that stand for the source.
+            copy: which of the image's copies it is.
+        """
+        if self.augmentation is None or split != AUGMENTED_SPLIT:
+            return self._prepare(image)
+        seed = self.augmentation_seed(source_hash, copy)
+        return self.augmentation(image, self._prepare, self.size, seed)
 
     def encode_file(
         self, data: bytes, label_number: int, split: str, position: int, copy: int = 0
@@ -196,17 +216,11 @@ class SampleEncoder:
             source_hash: 32 bytes that stand for the source, for nonce and augmentation alone.
             copy: which of the image's copies the sample is.
         """
-        place = (split, position, source_hash, copy)
-        if self.augmentation is None or split != AUGMENTED_SPLIT:
-            image = self._prepared(image)
-        else:
-            seed = self._augmentation_seed(*place)
-            image = self.augmentation(image, self._prepared, self.size, seed)
-        pixels = np.asarray(image)
-        nonce = self.nonce(*place)
+        pixels = np.asarray(self.plain_copy(image, split, source_hash, copy))
+        nonce = self.nonce(split, position, source_hash, copy)
         encrypted = self.cipher.encrypt(pixels, nonce=nonce)
         info = {
-            "copy": copy,
+            "copy": 0,  # the number would tell anyone which samples show different photos
             "height": pixels.shape[0],
             "key_id": self.cipher.key_id,
             "key_scope": self.cipher.key_scope,
@@ -224,7 +238,7 @@ class SampleEncoder:
             members.append((f"{key}.cls", b"%d" % label_number))
         return sorted(members)
 
-    def _prepared(self, image: Image.Image) -> Image.Image:
+    def _prepare(self, image: Image.Image) -> Image.Image:
         block_size = self.cipher.scheme.block_size
         return prepare_image(image, block_size, size=self.size, resize=self.resize, fit=self.fit)
 

@@ -423,6 +423,18 @@ def sample_order(secret, context, split, n):
     return permutations(Stream(subkey(secret, "sample-order"), fields), 1, n)[0]
 
 
+def item_and_copy(index, copies):
+    """Gives the item and the copy that one entry of the order over all copies stands for."""
+    return index // copies, index % copies
+
+
+def augmentation_seed(secret, source_sha256, copy):
+    """Gives the integer that seeds the augmentation of one copy of an item."""
+    fields = label(VERSION.encode(), source_sha256, copy.to_bytes(4, "big"))
+    digest = hmac.new(subkey(secret, "augmentation"), fields, hashlib.sha256).digest()
+    return int.from_bytes(digest[:16], "big")
+
+
 def shard_positions(n, m, j):
     """Gives the positions that shard j of m holds, as (first, one past the last)."""
     return j * n // m, (j + 1) * n // m

@@ -348,12 +348,84 @@ def make_shards():
     }
 
 
+def make_augmentation():
+    """Makes seeds, a nonce, the order of copies and a manifest of a data set that is augmented."""
+    sources = [hashlib.sha256(text).digest() for text in (b"the bytes of a source file", b"")]
+    seeds = [
+        {
+            "secret": secret.hex(),
+            "source_sha256": source.hex(),
+            "copy": copy,
+            "seed": str(reference.augmentation_seed(secret, source, copy)),
+        }
+        for secret in (SECRET, SECRETS[4])
+        for source in sources
+        for copy in (0, 1, 9999)
+    ]
+    options = {
+        "augmentation": "crop:0.08+flip",
+        "codec": {"name": "jpeg", "quality": 95, "subsampling": "4:4:4"},
+        "context": "",
+        "fit": None,
+        "key_scope": "image",
+        "resize": "crop",
+        "scheme": reference.describe("etc-16", "etc-16"),
+        "size": [64, 96],
+    }
+    nonce = {
+        "secret": SECRET.hex(),
+        "options": options,
+        "split": "train",
+        "position": 7,
+        "source_sha256": sources[0].hex(),
+        "copy": 0,
+        "nonce": reference.sample_nonce(SECRET, options, "train", 7, sources[0], 0).hex(),
+    }
+    order = reference.sample_order(SECRET, "", "train", 3 * 4)
+    copies = {
+        "secret": SECRET.hex(),
+        "items": 3,
+        "copies": 4,
+        "order": [reference.item_and_copy(index, 4) for index in order],
+    }
+    shard = {
+        "name": "train-000000.tar",
+        "split": "train",
+        "bytes": 10240,
+        "samples": 12,
+        "sha256": hashlib.sha256(b"shard").hexdigest(),
+    }
+    manifest = {
+        "format": "etc-data-shards/1",
+        "scheme": options["scheme"]["name"],
+        "steps": options["scheme"]["steps"],
+        "key_id": reference.key_id(SECRET),
+        **{name: options[name] for name in ("key_scope", "context", "size", "resize", "fit", "codec")},
+        "labels": "keep",
+        "classes": 2,
+        "class_names": ["cat", "Katze \u2600"],
+        "augmentation": "flip",
+        "copies": 4,
+        "samples": 12,
+        "splits": {"train": {"samples": 12, "shards": 1}},
+        "shards": [shard],
+    }
+    manifest["hmac"] = reference.manifest_hmac(SECRET, manifest)
+    return {
+        "seeds": seeds,
+        "nonces": [nonce],
+        "orders": [copies],
+        "manifests": [{"secret": SECRET.hex(), "manifest": manifest}],
+    }
+
+
 MAKERS = {
     "keys.json": make_keys,
     "bad_keys.json": make_bad_keys,
     "draws.json": make_draws,
     "presets.json": make_presets,
     "shards.json": make_shards,
+    "augmentation.json": make_augmentation,
 }
 
 
