@@ -1,7 +1,7 @@
 """`open_shards`: encrypted images and labels as an iterable PyTorch dataset, every sample once."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -11,21 +11,25 @@ from torch.utils.data import IterableDataset, get_worker_info
 # Whoever trains imports timm next, which on a CPU-only torch needs this.
 import etc_data.torchvision_cpu  # noqa: F401
 from etc_data.codecs import decode
-from etc_data.errors import CodecError, DamagedShardError, ManifestError
+from etc_data.errors import CodecError, DamagedShardError
 from etc_data.keys import SecretKey
 from etc_data.shards.cache import ShardCache
+from etc_data.shards.data_set import DataSet, Place, check_together, fingerprint
 from etc_data.shards.manifest import Manifest, ShardEntry
+from etc_data.shards.order import Indices, Order
+from etc_data.shards.position import Position
 from etc_data.shards.samples import Sample
-from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
+from etc_data.shards.shares import RankPolicy, Shares
 from etc_data.shards.tar import SamplePlace
-from etc_data.shards.verify import check_shard, open_shard
 
 Form = Literal["tensor", "pil", "numpy", "sample"]
 _FORMS: tuple[Form, ...] = ("tensor", "pil", "numpy", "sample")
 
+_UNSET = -1
+
 
 def open_shards(
-    folder: str | os.PathLike[str],
+    folder: Place | Sequence[Place],
     *,
     split: str | None = None,
     shuffle: bool = False,
@@ -34,104 +38,123 @@ def open_shards(
     transform: Callable[[Any], Any] | None = None,
     verify: bool = True,
     key: SecretKey | None = None,
+    mixed: bool = False,
+    ranks: RankPolicy | None = None,
     rank: int | None = None,
     world_size: int | None = None,
+    batch_size: int | None = None,
     cache: ShardCache | None = None,
 ) -> "EtcShards":
-    """Opens a data set of shards for training or evaluation.
+    """Opens one or more data sets of shards for training or evaluation.
 
-    Every sample comes once per epoch, over all ranks and DataLoader workers together, however many
-    shards there are; a rank's and a worker's share are equal within one sample.
+    The order of an epoch is a function of seed and epoch alone.  Ranks divide it among themselves, and
+    in each rank the DataLoader's workers.  docs/reading.md shows it in use.
 
     Args:
         folder: the data set: a local folder, or a URL that fsspec knows, such as ``s3://bucket/set``
             or ``https://host/set``.  Remote shards are fetched into the cache, whole and verified.
+            Or a list of several, which are read as one.
         split: such as ``"train"``; None reads all splits, one after the other.
-        shuffle: a new order every epoch, from `seed` and the epoch alone; else the order of the
-            files.  Call `EtcShards.set_epoch` before each epoch.
+        shuffle: a new order every epoch; else the order of the files.  Call `EtcShards.set_epoch`
+            before each epoch.
         seed: of the order.
         form: what an image is: ``"tensor"`` uint8 [3, H, W], ``"pil"``, ``"numpy"`` uint8 [H, W, 3];
             or ``"sample"``: not (image, label) but the undecoded `Sample`.
         transform: applied to each image (with ``"sample"``: to each sample).
         verify: check each shard's size, SHA-256 and count before its first sample is given out.
-        key: the owner's key, to check the manifest's seal as well.
+        key: the owner's key, to check the seal of every manifest as well.
+        mixed: whether several data sets may differ in key, scheme, key scope or context.
+        ranks: how N samples are divided among R ranks.  ``"exact"``: every sample once, some ranks
+            give one more than others (what evaluation wants).  ``"pad"``: each rank gives ⌈N/R⌉, the
+            missing ones are the first of the epoch again.  ``"drop"``: each rank gives ⌊N/R⌋, the
+            last of the epoch are left out.  By default ``"pad"`` if shuffled, else ``"exact"``.
         rank: of this process; by default torch.distributed's, or 0.
         world_size: number of such processes; by default torch.distributed's, or 1.
+        batch_size: the same that the DataLoader is given: its workers' shares are then whole batches,
+            and ``len(loader)`` is exact.  Without it each worker may end with a short batch.
         cache: where remote shards are kept; by default 10 GiB under ``ETC_DATA_CACHE`` or
             ``~/.cache/etc-data``.
 
     Raises:
-        ManifestError: the manifest is missing, malformed, newer or (with the key) altered, or has no
-            such split.
+        ManifestError: a manifest is missing, malformed, newer or (with the key) altered, or has no
+            such split; or data sets cannot be read as one.
         WrongKeyError: the key is another.
         DamagedShardError: while iterating: a shard is missing, cut short or altered.
         StorageError: a URL cannot be reached, after several tries with growing pauses.
+        ValueError: an argument is out of its range.
     """
-    place = open_storage(folder)
-    if isinstance(place, RemoteStorage):
-        manifest = Manifest.fetch(place)
-        cache = cache or ShardCache()
-    else:
-        manifest, cache = Manifest.read(place.folder), None
-    if key is not None:
-        manifest.check_seal(key)
-    if split is not None and split not in manifest.splits:
-        raise ManifestError(f"there is no split {split!r}; there are {', '.join(manifest.splits)}")
     if form not in _FORMS:
         raise ValueError(f"form is {form!r}; it must be one of {', '.join(_FORMS)}")
-    if (rank is None) != (world_size is None):
-        raise ValueError("give both rank and world_size, or none of them")
-    if rank is not None and world_size is not None and not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} is not in 0 … {world_size - 1}")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be at least 0")
-    shards = manifest.shards if split is None else manifest.splits[split]
-    return EtcShards(
-        place, cache, manifest, shards, shuffle, seed, form, transform, verify, rank, world_size
-    )
+    places = [folder] if isinstance(folder, (str, os.PathLike)) else list(folder)
+    if not places:
+        raise ValueError("the list of data sets is empty")
+    shares = Shares(ranks or ("pad" if shuffle else "exact"), batch_size, rank, world_size)
+    data_sets = tuple(DataSet.find(place, split, key, cache) for place in places)
+    check_together(data_sets, mixed=mixed)
+    counts = tuple(shard.samples for data_set in data_sets for shard in data_set.shards)
+    order = Order(counts, shuffle, seed)
+    shares.of_rank(order.samples)  # raises where dropping would leave nothing
+    return EtcShards(data_sets, order, shares, form=form, transform=transform, verify=verify)
 
 
 class EtcShards(IterableDataset[Any]):
     """What `open_shards` returns; give it to a DataLoader.
 
+    Where an epoch was left is told by `state_dict`, and taken up by `load_state_dict`, with the same
+    number of ranks and workers.  With workers, torchdata's ``StatefulDataLoader`` does both.
+
     Attributes:
-        manifest: of the data set.
+        manifests: of the data sets.
     """
 
     def __init__(
         self,
-        place: LocalStorage | RemoteStorage,
-        cache: ShardCache | None,
-        manifest: Manifest,
-        shards: tuple[ShardEntry, ...],
-        shuffle: bool,
-        seed: int,
+        data_sets: tuple[DataSet, ...],
+        order: Order,
+        shares: Shares,
+        *,
         form: Form,
         transform: Callable[[Any], Any] | None,
         verify: bool,
-        rank: int | None,
-        world_size: int | None,
     ) -> None:
         """See `open_shards`."""
         super().__init__()
-        self.manifest = manifest
-        self._place = place
-        self._cache = cache
-        self._shards = shards
-        self._shuffle = shuffle
-        self._seed = seed
+        self.manifests = tuple(data_set.manifest for data_set in data_sets)
+        self._data_sets = data_sets
+        self._parts = [(data_set, shard) for data_set in data_sets for shard in data_set.shards]
+        self._data = fingerprint(data_sets)
+        self._order = order
+        self._shares = shares
         self._form = form
         self._transform = transform
         self._verify = verify
-        self._rank = rank
-        self._world_size = world_size
+        self._position: Position | None = None
+        self._loaded: dict[str, int | str] | None = None
         # In shared memory, so that set_epoch reaches workers that live through many epochs.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.tensor(_UNSET, dtype=torch.int64).share_memory_()
+        self._read_by_workers = torch.tensor(False).share_memory_()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, where there is one data set.
+
+        Raises:
+            ValueError: there are several.
+        """
+        if len(self.manifests) > 1:
+            raise ValueError(f"there are {len(self.manifests)} data sets: ask for manifests")
+        return self.manifests[0]
 
     @property
     def samples(self) -> int:
-        """How many samples all ranks together see in an epoch."""
-        return sum(shard.samples for shard in self._shards)
+        """How many samples the shards hold: what all ranks together see in an exact epoch."""
+        return self._order.samples
+
+    def __len__(self) -> int:
+        """Returns how many samples this rank gives out in an epoch."""
+        return len(self._shares.of_rank(self.samples))
+
+    # -- epochs and positions in them ------------------------------------------------------------
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the next epoch; it reaches running DataLoader workers too.
@@ -142,73 +165,107 @@ class EtcShards(IterableDataset[Any]):
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; it must be at least 0")
         self._epoch.fill_(epoch)
+        self._position = None
+        self._read_by_workers.fill_(False)
 
-    def __len__(self) -> int:
-        """Returns how many samples this rank sees in an epoch."""
-        first, end = self._share_of_rank()
-        return end - first
+    def state_dict(self) -> dict[str, int | str]:
+        """Returns where this process stands in its share of the epoch, for a checkpoint.
 
-    def _share_of_rank(self) -> tuple[int, int]:
-        rank, world_size = self._rank, self._world_size
-        if rank is None or world_size is None:
-            rank, world_size = _distributed()
-        return self.samples * rank // world_size, self.samples * (rank + 1) // world_size
+        Raises:
+            RuntimeError: DataLoader workers read, and this process does not know how far they are.
+        """
+        if self._read_by_workers and get_worker_info() is None:
+            raise RuntimeError(
+                "DataLoader workers read this data set, and each of them knows only its own position; "
+                "use torchdata's StatefulDataLoader and its state_dict"
+            )
+        if self._loaded is not None:
+            return dict(self._loaded)
+        position = self._position or Position(max(0, int(self._epoch)))
+        return position.to_state(self._reading())
 
-    def _share(self) -> tuple[int, int]:
-        """Returns the range of the epoch's order that this process gives out."""
-        first, end = self._share_of_rank()
-        worker = get_worker_info()
-        if worker is None:
-            return first, end
-        count = end - first
-        return (
-            first + count * worker.id // worker.num_workers,
-            first + count * (worker.id + 1) // worker.num_workers,
-        )
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lets the next iteration give out what `state_dict` had left of its epoch.
+
+        Nothing is left after the last sample: that iteration is empty, unless `set_epoch` chose
+        another epoch, which then begins.
+
+        Raises:
+            ValueError: the state is malformed, or of other data, another order or another share.
+        """
+        Position.from_state(state_dict, self._reading())
+        self._loaded = dict(state_dict)
+        self._read_by_workers.fill_(False)
+
+    def _reading(self) -> dict[str, int | str]:
+        """Returns what decides which samples this process gives out in an epoch."""
+        return {
+            "data": self._data,
+            "shuffle": int(self._order.shuffle),
+            "seed": self._order.seed,
+            **self._shares.describe(),
+        }
+
+    def _begin(self, share_samples: int) -> Position:
+        """Returns where the iteration that begins starts."""
+        epoch = int(self._epoch)
+        if self._loaded is None:
+            return Position(max(0, epoch))
+        position = Position.from_state(self._loaded, self._reading())
+        if position.given > share_samples:
+            raise ValueError(f"the state is damaged: given is {position.given} of {share_samples}")
+        if epoch not in (_UNSET, position.epoch):
+            if position.given < share_samples:
+                raise ValueError(
+                    f"the state stands at sample {position.given} of {share_samples} in epoch "
+                    f"{position.epoch}, but set_epoch chose epoch {epoch}; go on with "
+                    f"set_epoch({position.epoch})"
+                )
+            position = Position(epoch)
+        self._epoch.fill_(position.epoch)
+        self._loaded = None
+        return position
+
+    # -- reading ---------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
         """Yields this process's share of the epoch."""
-        first, end = self._share()
-        random = np.random.default_rng((self._seed, int(self._epoch)))
-        order = random.permutation(len(self._shards)) if self._shuffle else range(len(self._shards))
-        position = 0
-        for number in order:
-            shard = self._shards[number]
-            start, position = position, position + shard.samples
-            if start >= end:
-                return
-            # Each shard's inner order is drawn even if this process skips it: all draw alike.
-            inner_seed = random.integers(2**63)
-            if position <= first:
-                continue
-            inner = np.arange(shard.samples)
-            if self._shuffle:
-                inner = np.random.default_rng(inner_seed).permutation(shard.samples)
-            yield from self._read(shard, inner[max(0, first - start) : end - start])
+        # Not a generator itself: the position is fixed here, before the first sample is asked for.
+        share = self._shares.of_process(self.samples)
+        self._position = position = self._begin(len(share))
+        self._read_by_workers.fill_(get_worker_info() is not None)
+        return self._rest(position, share[position.given :])
 
-    def _read(self, shard: ShardEntry, chosen: "np.ndarray[Any, np.dtype[np.intp]]") -> Iterator[Any]:
-        with self._open(shard) as file:
-            # The cache gives out nothing that it has not checked.
-            places = check_shard(file, shard, hashed=self._verify and self._cache is None)
+    def _rest(self, position: Position, positions: range) -> Iterator[Any]:
+        for number, chosen in self._order.pieces(position.epoch, positions):
+            for sample in self._read(*self._parts[number], chosen):
+                position.given += 1
+                yield sample
+
+    def _read(self, data_set: DataSet, shard: ShardEntry, chosen: Indices) -> Iterator[Any]:
+        try:
+            file, places = data_set.open(shard, verify=self._verify)
+        except DamagedShardError as error:
+            raise self._located(error, data_set) from None
+        with file:
             for number in chosen:
                 place = places[number]
                 try:
                     content = self._content(place, file)
                 except (CodecError, DamagedShardError) as error:
-                    raise DamagedShardError(
-                        f"shard {shard.name}: sample {place.key} cannot be read: {error}"
-                    ) from None
+                    damage = f"shard {shard.name}: sample {place.key} cannot be read: {error}"
+                    raise self._located(DamagedShardError(damage), data_set) from None
                 if isinstance(content, Sample):
                     yield self._transformed(content)
                 else:
                     image, label = content
                     yield self._transformed(image), label
 
-    def _open(self, shard: ShardEntry) -> IO[bytes]:
-        if isinstance(self._place, RemoteStorage):
-            assert self._cache is not None
-            return self._cache.open(self._place, shard)
-        return open_shard(self._place.folder, shard)
+    def _located(self, error: DamagedShardError, data_set: DataSet) -> DamagedShardError:
+        if len(self._data_sets) == 1:
+            return error
+        # Shards of several data sets have the same names.
+        return DamagedShardError(f"{data_set}: {error}", error.hint)
 
     def _content(self, place: SamplePlace, file: IO[bytes]) -> Sample | tuple[Any, int]:
         if self._form == "sample":
@@ -230,14 +287,10 @@ class EtcShards(IterableDataset[Any]):
         return value if self._transform is None else self._transform(value)
 
     def __repr__(self) -> str:
-        order = f"shuffled by seed {self._seed}" if self._shuffle else "in file order"
-        return (
-            f"EtcShards({str(self._place)!r}, {self.samples} samples in {len(self._shards)} shards, "
-            f"scheme {self.manifest.scheme.name!r}, key {self.manifest.key_id!r}, {order})"
+        order = f"shuffled by seed {self._order.seed}" if self._order.shuffle else "in file order"
+        sets = ", ".join(
+            f"{str(data_set)!r} of scheme {data_set.manifest.scheme.name!r}, key "
+            f"{data_set.manifest.key_id!r}"
+            for data_set in self._data_sets
         )
-
-
-def _distributed() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
+        return f"EtcShards({sets}: {self.samples} samples in {len(self._parts)} shards, {order})"

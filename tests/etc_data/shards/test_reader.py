@@ -137,6 +137,7 @@ def test_every_sample_comes_once_over_ranks_and_workers(request, folder, world_s
                 shuffle=shuffle,
                 form="sample",
                 transform=attrgetter("key"),
+                ranks="exact",
                 rank=rank,
                 world_size=world_size,
             )
@@ -174,6 +175,74 @@ def test_length_is_that_of_the_rank(written):
     assert {data.samples for data in ranks} == {33}
 
 
+# --- equal ranks and whole batches --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("ranks", ["pad", "drop"])
+def test_ranks_give_equal_shares_of_one_order(written, ranks, shuffle):
+    whole = keys_of(open_shards(written, shuffle=shuffle, seed=6, form="sample"))
+    shares = []
+    for rank in range(4):
+        data = open_shards(
+            written, shuffle=shuffle, seed=6, form="sample", ranks=ranks, rank=rank, world_size=4
+        )
+        shares.append(keys_of(data))
+        assert len(data) == len(shares[-1]) == (9 if ranks == "pad" else 8)
+        assert data.samples == 33
+    given = [key for share in shares for key in share]
+    assert given == (whole + whole[:3] if ranks == "pad" else whole[:32])
+
+
+def test_shares_are_padded_where_the_order_is_new_every_epoch(written):
+    lengths = {
+        shuffle: [
+            len(open_shards(written, shuffle=shuffle, rank=rank, world_size=2)) for rank in (0, 1)
+        ]
+        for shuffle in (False, True)
+    }
+    assert lengths == {False: [16, 17], True: [17, 17]}
+
+
+def test_who_is_dropped_differs_by_epoch(written):
+    data = [
+        open_shards(written, shuffle=True, form="sample", ranks="drop", rank=rank, world_size=4)
+        for rank in range(4)
+    ]
+    dropped = set()
+    for epoch in range(10):
+        for share in data:
+            share.set_epoch(epoch)
+        dropped |= set(ALL) - {key for share in data for key in keys_of(share)}
+    assert len(dropped) > 4
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, 11, 40])
+def test_loader_has_as_many_batches_as_it_says(written, batch_size):
+    """33 samples in batches of 4, 5, 11 and 40: a short last batch, short, none, the only one."""
+    for rank, workers in ((0, 0), (0, 2), (1, 3), (0, 9)):
+        data = open_shards(
+            written,
+            shuffle=True,
+            form="sample",
+            transform=attrgetter("key"),
+            rank=rank,
+            world_size=2,
+            batch_size=batch_size,
+        )
+        loader = DataLoader(data, batch_size=batch_size, num_workers=workers, collate_fn=list)
+        batches = list(loader)
+        assert len(batches) == len(loader) == -(-17 // batch_size)
+        assert all(len(batch) == batch_size for batch in batches[:-1])
+        assert sorted(key for batch in batches for key in batch) == sorted(data)
+        loader = DataLoader(
+            data, batch_size=batch_size, num_workers=workers, collate_fn=list, drop_last=True
+        )
+        full = list(loader)
+        assert full == batches[: 17 // batch_size]
+        assert len(full) == len(loader)
+
+
 # --- shuffling --------------------------------------------------------------------------------
 
 
@@ -198,7 +267,10 @@ def test_order_follows_from_seed_and_epoch_alone(written, tmp_path):
 def test_ranks_and_workers_share_one_order(written):
     whole = order(written, seed=4, epoch=7)
     for world_size in (2, 3):
-        shares = [order(written, 4, 7, rank=r, world_size=world_size) for r in range(world_size)]
+        shares = [
+            order(written, 4, 7, ranks="exact", rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
         assert [key for share in shares for key in share] == whole
 
 
@@ -336,13 +408,20 @@ def test_wrong_key_and_altered_manifest_are_refused(data_set, key):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"split": "test"}, ManifestError, "there is no split 'test'; there are train, val"),
+        ({"split": "test"}, ManifestError, r"there is no split 'test' in .*out; there are train, val"),
         ({"split": ""}, ManifestError, "there is no split ''"),
         ({"form": "jax"}, ValueError, "form is 'jax'"),
         ({"rank": 0}, ValueError, "give both rank and world_size"),
         ({"world_size": 2}, ValueError, "give both rank and world_size"),
         ({"rank": 2, "world_size": 2}, ValueError, "rank 2 is not in 0 … 1"),
         ({"rank": -1, "world_size": 2}, ValueError, "rank -1 is not in"),
+        ({"ranks": "half"}, ValueError, "ranks is 'half'; it must be one of exact, pad, drop"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0; it must be at least 1"),
+        (
+            {"ranks": "drop", "rank": 0, "world_size": 40},
+            ValueError,
+            "33 samples for 40 ranks; choose",
+        ),
         ({"seed": -1}, ValueError, "seed is -1; it must be at least 0"),
     ],
 )

@@ -15,25 +15,29 @@ pytestmark = pytest.mark.skipif(
 )
 
 RANK_PROGRAM = """
-import json, sys
+import json, pickle, sys
 from operator import attrgetter
 from torch import distributed
 from torch.utils.data import DataLoader
 from etc_data.shards import open_shards
 
 folder, meeting, rank, world_size, workers = sys.argv[1:]
-data = open_shards(folder, shuffle=True, seed=2, form="sample", transform=attrgetter("key"))
+keys = {"form": "sample", "transform": attrgetter("key")}
+data = open_shards(folder, shuffle=True, seed=2, ranks="exact", **keys)
 before = len(data)
 distributed.init_process_group(
     "gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=int(world_size)
 )
-explicit = open_shards(folder, form="sample", transform=attrgetter("key"), rank=0, world_size=1)
+explicit = open_shards(folder, rank=0, world_size=1, **keys)
 result = {"before": before, "length": len(data), "explicit": len(list(explicit)), "keys": []}
 for epoch in (0, 1):
     data.set_epoch(epoch)
     result["keys"].append(list(DataLoader(data, batch_size=None, num_workers=int(workers))))
+data.set_epoch(0)
+pickled = pickle.dumps(data)
 distributed.barrier()
 distributed.destroy_process_group()
+result["elsewhere"] = list(pickle.loads(pickled))
 print(json.dumps(result))
 """
 
@@ -56,6 +60,9 @@ def test_two_processes_share_the_samples(tmp_path, written, environment, workers
     assert [result["before"] for result in results] == [33, 33]
     assert [result["length"] for result in results] == [16, 17]
     assert [result["explicit"] for result in results] == [33, 33]
+    if workers == 0:
+        # What a spawned DataLoader worker gets: it belongs to the rank, but has no process group.
+        assert [result["elsewhere"] for result in results] == [result["keys"][0] for result in results]
     for epoch in (0, 1):
         data = open_shards(written, shuffle=True, seed=2, form="sample")
         data.set_epoch(epoch)
