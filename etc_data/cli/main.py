@@ -3,10 +3,13 @@
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -14,6 +17,7 @@ import click
 import etc_data
 from etc_data.cli.decrypt import decrypt
 from etc_data.cli.demo import demo
+from etc_data.cli.doctor import doctor
 from etc_data.cli.encrypt import encrypt
 from etc_data.cli.inspect import inspect
 from etc_data.cli.keygen import keygen
@@ -23,7 +27,8 @@ from etc_data.cli.schemes import schemes
 from etc_data.cli.verify import verify
 from etc_data.errors import EtcError
 
-_INTERRUPTED = 130
+_INTERRUPTED = 128 + signal.SIGINT
+_TERMINATED = 128 + signal.SIGTERM
 _GUESS = re.compile(r" \(?(?:Did you mean(?: one of:)?|Possible options:) (.*?)\??\)?$")
 
 
@@ -59,7 +64,7 @@ def _examples_last(command: click.Command) -> click.Command:
     return command
 
 
-for command in (keygen, encrypt, decrypt, verify, inspect, preview, schemes, demo):
+for command in (keygen, encrypt, decrypt, verify, inspect, preview, schemes, demo, doctor):
     cli.add_command(_examples_last(command))
 _examples_last(cli)
 
@@ -78,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A table with a sign that the terminal's encoding lacks is better than none.
         sys.stdout.reconfigure(errors="replace")
     try:
-        sys.exit(_run(given, debug))
+        with _termination_raised():
+            sys.exit(_run(given, debug))
     except BrokenPipeError:
         # The reader of our output went away, such as `head`; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,12 +93,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         close_progress_bars()
 
 
+class _Terminated(BaseException):
+    """What `SIGTERM` raises, as Ctrl-C raises `KeyboardInterrupt`: what is half done gets undone."""
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """Raises `_Terminated` on `SIGTERM`, once; whoever had it ignored or handled keeps that."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise_terminated(*_: object) -> None:
+    # A second signal must not cut the cleaning up short; schedulers may send several.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
+
+
 def _run(given: list[str], debug: bool) -> int:
     try:
         result = cli.main(given, prog_name="etc-data", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail("interrupted", "no half-written file is left behind", _INTERRUPTED)
+    except _Terminated:
+        return _fail("terminated", "no half-written file is left behind", _TERMINATED)
     except click.UsageError as error:
         return _fail_usage(error, given)
     except click.ClickException as error:

@@ -1,21 +1,24 @@
 """`etc-data schemes`: what there is, what it costs, which models accept it, and what breaks it."""
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from etc_data.cli.options import SizeType, say
+from etc_data.cli.paragraphs import paragraph
 from etc_data.errors import GeometryError
 from etc_data.presets import PRESET_NAMES, family_of
 from etc_data.schemes import Scheme
 
-_FILE_WIDTH = 160
+_COLUMN = 19  # where the texts begin; the longest name of a preset has 17 characters
+_DETAILS = {
+    "steps": "summary",
+    "models": "models",
+    "one key for all": "one_key",
+    "a key per image": "key_per_image",
+}
 
 _TOPOLOGY = "measured: statistics over 100 images find the neighbors of all blocks in a second"
 _VALUE_TOPOLOGY = "expected: values that were neighbors stay correlated over images"
@@ -126,36 +129,29 @@ def schemes(names: tuple[str, ...], size: tuple[int, int], as_json: bool) -> Non
         click.echo(json.dumps(records, indent=1))
         return
     height, width = size
-    table = _table(
-        f"Schemes; key space of one image of {height} × {width} pixels",
-        ("scheme", "steps", "key space", "JPEG", "models"),
-    )
-    breaks = _table("What breaks them", ("scheme", "one key for all images", "a key per image"))
+    click.echo(f"Schemes, with the key space of one image of {height} × {width} pixels\n")
+    click.echo(_row("scheme", "key space", "coding", "source"))
     for record in records:
-        bits = record["key_space_bits"]
-        table.add_row(
-            record["name"],
-            f"{record['summary']} ({record['source']})",
-            "does not fit" if bits is None else f"2^{bits:,.1f}",
-            "yes" if record["jpeg_friendly"] else "no: PNG",
-            record["models"],
-        )
-        breaks.add_row(record["name"], record["one_key"], record["key_per_image"])
-    # Into a file or a pipe goes a width that leaves most rows on one line.
-    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
-    console.print(table)
-    console.print(breaks)
+        _show(record)
+    click.echo()
     say(
-        "A large key space is no protection by itself: one key for all images gives the layout away. "
+        "A large key space is no protection by itself: one key for all images gives the layout away.\n"
         "docs/threat-model.md tells what was measured."
     )
 
 
-def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column in ("scheme", "key space", "JPEG"))
-    return table
+def _show(record: dict[str, Any]) -> None:
+    bits = record["key_space_bits"]
+    space = "does not fit" if bits is None else f"2^{bits:,.1f}"
+    coding = "JPEG" if record["jpeg_friendly"] else "PNG"
+    click.echo()
+    click.echo(click.style(_row(record["name"], space, coding, record["source"]), bold=True))
+    for label, field in _DETAILS.items():
+        click.echo(paragraph(f"  {label}", record[field], _COLUMN))
+
+
+def _row(name: str, space: str, coding: str, source: str) -> str:
+    return f"{name:<{_COLUMN - 1}} {space:<15} {coding:<7} {source}"
 
 
 def _record(scheme: Scheme, size: tuple[int, int]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Checks shards against their manifest: sizes, hashes, counts; with the key also the seal."""
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -76,10 +78,10 @@ def open_shard(folder: Path, entry: ShardEntry) -> IO[bytes]:
     """Opens a shard and checks its size.
 
     Raises:
-        DamagedShardError: it is missing, cannot be read, or has another size.
+        DamagedShardError: it is missing, is no regular file, cannot be read, or has another size.
     """
     try:
-        file = (folder / entry.name).open("rb")
+        file = _open_regular(folder / entry.name)
     except FileNotFoundError:
         raise DamagedShardError(f"shard {entry.name} is missing") from None
     except OSError as error:
@@ -133,8 +135,27 @@ def iterate_samples(folder: Path, entry: ShardEntry) -> Iterator[Sample]:
                 ) from None
 
 
+def _open_regular(path: Path) -> IO[bytes]:
+    """Opens a file that is one; a pipe or device in its place, which could block for ever, is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    file = open(path, "rb", opener=_open_at_once)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Opening a pipe would wait for its other end; Windows has neither the pipe nor the flag.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _holds(path: Path, content: object) -> bool:
     try:
-        return bool(json.loads(path.read_bytes()) == content)
+        with _open_regular(path) as file:
+            return bool(json.load(file) == content)
     except (OSError, ValueError, RecursionError):
         return False

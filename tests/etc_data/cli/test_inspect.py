@@ -134,6 +134,17 @@ def test_hostile_context_of_an_image_cannot_play_tricks_on_the_terminal(etc, tmp
     assert len(result.out.splitlines()) == 7
 
 
+@pytest.mark.parametrize("number", [2**63, 10**400], ids=["2^63", "10^400"])
+def test_number_that_nothing_has_is_refused(etc, data_set, number):
+    path = data_set / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["shards"][0]["bytes"] = number
+    path.write_text(json.dumps(manifest))
+    result = etc("inspect", data_set)
+    assert (result.code, result.out) == (1, "")
+    assert "the manifest is malformed: bytes is " in result.error
+
+
 def test_hostile_manifest_cannot_play_tricks_on_the_terminal(etc, data_set):
     path = data_set / "manifest.json"
     manifest = json.loads(path.read_text())

@@ -16,14 +16,16 @@ def records(etc, *arguments) -> dict[str, dict]:
     return {record["name"]: record for record in json.loads(result.out)}
 
 
-def test_table_tells_of_every_preset_twice(command):
+def test_every_preset_is_told_in_a_paragraph(command):
     result = command("schemes")
     assert result.code == 0
-    assert result.out.startswith("Schemes; key space of one image of 224 × 224 pixels")
-    names = re.findall(r"^ ([a-z]+(?:-[a-z]+)*(?:-\d+(?:/\d+)?)?)  +\S", result.out, re.MULTILINE)
-    assert [name for name in names if name != "scheme"] == [*PRESET_NAMES] * 2
-    assert "What breaks them" in result.out
-    assert "2^2,505.5" in result.out
+    assert result.out.startswith("Schemes, with the key space of one image of 224 × 224 pixels\n")
+    assert re.findall(r"^(\S+) +(?:2\^[\d,.]+) +(?:JPEG|PNG) +\S", result.out, re.MULTILINE) == [
+        *PRESET_NAMES
+    ]
+    for label in ("steps", "models", "one key for all", "a key per image"):
+        assert len(re.findall(rf"^  {label} +\S", result.out, re.MULTILINE)) == len(PRESET_NAMES)
+    assert re.search(r"^etc-16 +2\^2,505\.5 +JPEG +maungmaung2022 §II-B$", result.out, re.MULTILINE)
     assert result.err.startswith("A large key space is no protection by itself")
     assert "\x1b" not in result.out
 
@@ -31,7 +33,7 @@ def test_table_tells_of_every_preset_twice(command):
 def test_names_choose_and_order(etc):
     result = etc("schemes", "pe", "etc-8")
     assert result.code == 0
-    assert result.out.index(" pe ") < result.out.index(" etc-8 ")
+    assert result.out.index("\npe ") < result.out.index("\netc-8 ")
     assert "com-16" not in result.out
     assert list(records(etc, "pe", "etc-8", "ind-8/4")) == ["pe", "etc-8", "ind-8/4"]
 
@@ -100,8 +102,23 @@ def test_scheme_of_ones_own_has_no_facts():
     assert facts_of(own) is None
 
 
-@pytest.mark.parametrize("columns", ["40", "80", "300"])
-def test_table_at_any_width_keeps_names_and_key_spaces_whole(terminal, columns):
-    result = terminal("schemes", "shuffle-ind-16", environment={"COLUMNS": columns})
-    assert result.code == 0
-    assert "shuffle-ind-16" in result.out
+def words(text: str) -> list[str]:
+    return re.sub(r"\x1b\[[\d;]*m", "", text).split()
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140, 300])
+def test_no_line_is_wider_than_the_terminal_or_than_people_read(etc, columns):
+    result = etc("schemes", environment={"COLUMNS": str(columns)})
+    lines = result.out.splitlines()
+    assert max(map(len, lines)) <= min(columns, 100)
+    assert not any(line != line.rstrip() for line in lines)
+    assert words(result.out) == words(etc("schemes").out)
+
+
+def test_pipe_gets_80_columns_and_a_terminal_its_own(command, terminal):
+    piped = command("schemes", environment={"COLUMNS": ""}).out
+    assert 70 < max(map(len, piped.splitlines())) <= 80
+    shown = terminal("schemes")
+    assert "\x1b[1metc-16 " in shown.out
+    width = max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in shown.out.splitlines())
+    assert 80 < width <= 100

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import random
 import tarfile
 
@@ -151,6 +152,35 @@ def test_shard_that_is_a_folder_is_named(data_set):
     (data_set / SHARDS[3]).mkdir()
     with pytest.raises(DamagedShardError, match=r"val-000000\.tar cannot be read: Is a directory"):
         verify_shards(data_set)
+
+
+def put_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_device(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("put", [put_pipe, put_device])
+def test_what_is_no_file_is_named_and_not_waited_for(data_set, put):
+    put(data_set / SHARDS[3])
+    put(data_set / "val.wids")
+    with pytest.raises(DamagedShardError) as caught:
+        verify_shards(data_set)
+    assert str(caught.value) == (
+        "shard val-000000.tar cannot be read: it is no regular file; "
+        "side index val.wids is not as it was written"
+    )
+
+
+def test_link_to_a_shard_is_a_shard(data_set, tmp_path):
+    (data_set / SHARDS[3]).rename(tmp_path / "elsewhere.tar")
+    (data_set / SHARDS[3]).symlink_to(tmp_path / "elsewhere.tar")
+    verify_shards(data_set)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 100_000])
