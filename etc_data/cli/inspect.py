@@ -8,24 +8,25 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from etc_data.cli.options import about, human_bytes, printable, read_input
+from etc_data.cli.options import PlaceType, about, human_bytes, printable, read_input
 from etc_data.shards.manifest import Manifest
 from etc_data.shards.single import ImageNote
+from etc_data.shards.storage import is_url
 
 
 @click.command()
-@click.argument("path", metavar="OUT", type=click.Path(exists=True, allow_dash=True))
+@click.argument("path", metavar="OUT", type=PlaceType(exists=True, allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(path: str, as_json: bool) -> None:
-    """Show what everybody can read of the data set OUT, or of one encrypted image.
+    """Show what everybody can read of the data set OUT (a folder or a URL), or of one encrypted image.
 
     \b
     Examples:
       etc-data inspect shards/
       etc-data inspect query.jpg --json
     """
-    if Path(path).is_dir():
-        manifest = Manifest.read(Path(path))
+    if is_url(path) or Path(path).is_dir():
+        manifest = Manifest.read(path)
         _show(manifest.to_dict() if as_json else _facts(manifest), as_json)
         if not as_json:
             _show_shards(manifest)
@@ -58,6 +59,8 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "size": size,
         "codec": ", ".join(f"{name} {entry}" for name, entry in manifest.codec.items()),
         "labels": f"{manifest.classes} classes" if manifest.classes else "none",
+        **({"class names": list(manifest.class_names)} if manifest.class_names else {}),
+        "augmented": f"{manifest.augmentation or 'no'}, {manifest.copies} of each",
         "samples": str(manifest.samples),
         "bytes": human_bytes(manifest.total_bytes),
     }

@@ -16,6 +16,7 @@ from etc_data.codecs import Codec, JpegCodec, PngCodec
 from etc_data.errors import EtcError, KeyFileError, OutputExistsError
 from etc_data.keys import KEY_VARIABLE, PASSPHRASE_LINE_PREFIX, SecretKey
 from etc_data.shards.files import published
+from etc_data.shards.storage import is_url
 
 PASSPHRASE_VARIABLE = "ETC_DATA_PASSPHRASE"
 
@@ -141,6 +142,14 @@ class SizeType(_SizeBase):
         if not match:
             self.fail(f"{value!r} is no size; give pixels such as 224, or HEIGHTxWIDTH", param, ctx)
         return int(match[1]), int(match[2] or match[1])
+
+
+class PlaceType(click.Path):
+    """A URL, or a path as `click.Path` checks it; always a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the text that was given."""
+        return value if is_url(value) else super().convert(value, param, ctx)
 
 
 def coding_options(command: Command) -> Command:

@@ -5,17 +5,25 @@ from pathlib import Path
 
 import click
 
-from etc_data.cli.options import has_key, human_bytes, key_options, load_key, progress_bar, say
+from etc_data.cli.options import (
+    PlaceType,
+    has_key,
+    human_bytes,
+    key_options,
+    load_key,
+    progress_bar,
+    say,
+)
 from etc_data.shards.manifest import Manifest
 from etc_data.shards.verify import verify_shards
 
 
 @click.command()
-@click.argument("folder", metavar="OUT", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("place", metavar="OUT", type=PlaceType(exists=True, file_okay=False))
 @key_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def verify(folder: Path, key_path: Path | None, passphrase: bool, as_json: bool) -> None:
-    """Check every shard of the data set OUT: size, SHA-256, number of samples.
+def verify(place: str, key_path: Path | None, passphrase: bool, as_json: bool) -> None:
+    """Check every shard of the data set OUT, a folder or a URL: size, SHA-256, number of samples.
 
     Without the key this finds accidents. Someone who rewrites shards and manifest alike is found
     only with the key, by the manifest's seal (HMAC).
@@ -24,10 +32,11 @@ def verify(folder: Path, key_path: Path | None, passphrase: bool, as_json: bool)
     Examples:
       etc-data verify shards/
       etc-data verify shards/ --key clinic.key
+      etc-data verify s3://bucket/set --key clinic.key
     """
     key = load_key(key_path, passphrase) if has_key(key_path) else None
-    tick = progress_bar("verifying", "B")(Manifest.read(folder).total_bytes)
-    manifest = verify_shards(folder, key=key, tick=tick)
+    tick = progress_bar("verifying", "B")(Manifest.read(place).total_bytes)
+    manifest = verify_shards(place, key=key, tick=tick)
     sealed = "checked" if key else "not checked"
     if as_json:
         record = {

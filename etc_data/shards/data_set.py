@@ -2,14 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from etc_data.errors import ManifestError
+from etc_data.errors import DamagedShardError, ManifestError
 from etc_data.keys import SecretKey
 from etc_data.shards.cache import ShardCache
 from etc_data.shards.manifest import Manifest, ShardEntry
+from etc_data.shards.samples import Sample
 from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
 from etc_data.shards.tar import SamplePlace
 from etc_data.shards.verify import check_shard, open_shard
@@ -52,10 +53,8 @@ class DataSet:
             StorageError: the place cannot be reached.
         """
         storage = open_storage(place)
-        if isinstance(storage, RemoteStorage):
-            manifest, cache = Manifest.fetch(storage), cache or ShardCache()
-        else:
-            manifest, cache = Manifest.read(storage.folder), None
+        manifest = Manifest.read(storage)
+        cache = (cache or ShardCache()) if isinstance(storage, RemoteStorage) else None
         if key is not None:
             manifest.check_seal(key)
         if split is not None and split not in manifest.splits:
@@ -85,6 +84,23 @@ class DataSet:
         except BaseException:
             file.close()
             raise
+
+    def samples(self, shard: ShardEntry) -> Iterator[Sample]:
+        """Yields the verified samples of one shard, undecoded.
+
+        Raises:
+            DamagedShardError: the shard is missing, cut short or altered.
+            StorageError: it cannot be reached.
+        """
+        file, places = self.open(shard, verify=True)
+        with file:
+            for place in places:
+                try:
+                    yield place.read(file)
+                except DamagedShardError as error:
+                    raise DamagedShardError(
+                        f"shard {shard.name}: sample {place.key} cannot be read: {error}"
+                    ) from None
 
 
 def check_together(data_sets: Sequence[DataSet], *, mixed: bool) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 from etc_data.codecs import Codec, PngCodec, decode
 from etc_data.errors import CodecError, DamagedShardError, OutputExistsError
 from etc_data.keys import SecretKey
+from etc_data.shards.data_set import DataSet
 from etc_data.shards.files import published, writing
 from etc_data.shards.ledger import Ledger
-from etc_data.shards.manifest import Manifest
 from etc_data.shards.output import check_apart
-from etc_data.shards.verify import iterate_samples
+from etc_data.shards.storage import LocalStorage
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,26 @@ class DecryptSummary:
 
 
 def decrypt_shards(
-    folder: str | os.PathLike[str],
+    place: str | os.PathLike[str],
     out: str | os.PathLike[str],
     key: SecretKey,
     *,
     codec: Codec | None = None,
+    ledger: str | os.PathLike[str] | None = None,
     tick: Callable[[int], None] = lambda _: None,
 ) -> DecryptSummary:
     """Decrypts all images of a data set into a folder.
 
-    If the owner's ledger lies beside `folder`, images are called like their sources, such as
+    If the owner's ledger lies beside `place`, images are called like their sources, such as
     ``train/cat/7.jpg.png``; else ``{split}/{label}/{sample key}.png``.  Several samples of one source
     get their keys behind its name.
 
     Args:
-        folder: the data set.
-        out: a folder that does not exist or is empty, outside of `folder`.
+        place: the data set: a folder or a URL.
+        out: a folder that does not exist or is empty, outside of `place`.
         key: the key it was encrypted with.
         codec: of the decrypted files; lossless PNG by default.
+        ledger: the ledger's folder, if not the usual one.
         tick: called with the number of images done, for a progress bar.
 
     Raises:
@@ -54,23 +56,25 @@ def decrypt_shards(
         ManifestError: the manifest is missing, malformed, newer or altered.
         DamagedShardError: a shard is missing, cut short or altered.
         OutputExistsError: `out` holds something.
-        SourceError: `out` lies in `folder` or around it.
+        SourceError: `out` lies in `place` or around it.
+        StorageError: the URL cannot be reached.
         EtcError: `out` cannot be written.
     """
-    folder, out = Path(folder), Path(out)
-    manifest = Manifest.read(folder)
-    manifest.check_seal(key)
+    out = Path(out)
+    data_set = DataSet.find(place, None, key, None)
+    manifest = data_set.manifest
     cipher = manifest.cipher(key)
     codec = codec or PngCodec(compress_level=1)
-    ledger = Ledger.of(folder)
+    notes = Ledger.of(place) if ledger is None else Ledger(Path(ledger))
     images, all_named = 0, True
     with writing(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise OutputExistsError(f"{out} is not an empty folder", "choose another one")
-        check_apart(folder, out)
+        if isinstance(data_set.storage, LocalStorage):
+            check_apart(data_set.storage.folder, out)
         for entry in manifest.shards:
-            names = ledger.read_items(entry.name)
-            for sample in iterate_samples(folder, entry):
+            names = notes.read_items(entry.name)
+            for sample in data_set.samples(entry):
                 try:
                     pixels = cipher.decrypt(decode(sample.image), nonce=sample.nonce())
                 except (CodecError, ValueError) as error:

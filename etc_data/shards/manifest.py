@@ -2,10 +2,10 @@
 
 import hmac
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, get_args
 
 from etc_data.cipher import Cipher
@@ -15,7 +15,7 @@ from etc_data.fitting import Fit, Resize
 from etc_data.keys import SecretKey
 from etc_data.schemes import KeyScope, Scheme
 from etc_data.shards.files import canonical_json
-from etc_data.shards.storage import RemoteStorage
+from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_NAME = "etc-data-shards"
@@ -155,12 +155,20 @@ class Manifest:
             )
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
-        """Reads a folder's manifest and checks its form.
+    def read(cls, place: str | os.PathLike[str] | LocalStorage | RemoteStorage) -> "Manifest":
+        """Reads the manifest of a data set and checks its form.
+
+        Args:
+            place: a folder, or a URL that fsspec knows.
 
         Raises:
             ManifestError: there is none, or it is malformed or of a newer format.
+            StorageError: the URL cannot be reached.
         """
+        storage = open_storage(place) if isinstance(place, str | os.PathLike) else place
+        if isinstance(storage, RemoteStorage):
+            return cls._fetch(storage)
+        folder = storage.folder
         path = folder / MANIFEST_NAME
         try:
             return cls._parse(path.read_bytes(), str(path))
@@ -174,13 +182,7 @@ class Manifest:
             raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
 
     @classmethod
-    def fetch(cls, storage: RemoteStorage) -> "Manifest":
-        """Reads the manifest of a data set behind a URL and checks its form.
-
-        Raises:
-            ManifestError: there is none, or it is malformed or of a newer format.
-            StorageError: the place cannot be reached.
-        """
+    def _fetch(cls, storage: RemoteStorage) -> "Manifest":
         try:
             return cls._parse(storage.read(MANIFEST_NAME), f"{storage}/{MANIFEST_NAME}")
         except FileNotFoundError:

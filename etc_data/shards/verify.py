@@ -1,26 +1,28 @@
 """Checks shards against their manifest: sizes, hashes, counts; with the key also the seal."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from etc_data.errors import DamagedShardError
+from etc_data.errors import DamagedShardError, StorageError
 from etc_data.keys import SecretKey
 from etc_data.shards.indexes import side_indexes
 from etc_data.shards.manifest import Manifest, ShardEntry
-from etc_data.shards.samples import Sample
+from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
 from etc_data.shards.tar import SamplePlace, list_samples
 
 _CHUNK_BYTES = 2**20
 
 
 def verify_shards(
-    folder: str | os.PathLike[str],
+    place: str | os.PathLike[str],
     *,
     key: SecretKey | None = None,
     tick: Callable[[int], None] = lambda _: None,
@@ -32,7 +34,7 @@ def verify_shards(
     Someone who rewrites shards and manifest is found only with the key, by the manifest's HMAC.
 
     Args:
-        folder: the data set.
+        place: the data set: a folder, or a URL, whose shards are all fetched for it, one by one.
         key: the owner's key.
         tick: called with the number of bytes checked, for a progress bar.
 
@@ -40,16 +42,17 @@ def verify_shards(
         ManifestError: the manifest is missing, malformed, newer, or (with the key) altered.
         WrongKeyError: the key is another.
         DamagedShardError: one or more shards are damaged; the message names each.
+        StorageError: the URL cannot be reached.
     """
-    folder = Path(folder)
-    manifest = Manifest.read(folder)
+    storage = open_storage(place)
+    manifest = Manifest.read(storage)
     if key is not None:
         manifest.check_seal(key)
     problems = []
     keys: set[str] = set()
     for entry in manifest.shards:
         try:
-            with open_shard(folder, entry) as file:
+            with _open_anew(storage, entry) as file:
                 places = check_shard(file, entry)
         except DamagedShardError as error:
             problems.append(str(error))
@@ -60,18 +63,43 @@ def verify_shards(
             keys.update(place.key for place in places)
         tick(entry.bytes)
     listed = {entry.name for entry in manifest.shards}
-    surplus = sorted(path.name for path in folder.glob("*.tar") if path.name not in listed)
+    surplus = sorted(name for name in _names(storage) if name.endswith(".tar") and name not in listed)
     problems += [f"shard {name} is not in the manifest" for name in surplus]
     problems += [
         f"side index {name} is not as it was written"
         for name, content in side_indexes(manifest).items()
-        if (folder / name).exists() and not _holds(folder / name, content)
+        if not _agrees(storage, name, content)
     ]
     if problems:
         raise DamagedShardError(
             "; ".join(problems), "copy the named shards again from where they were written"
         )
     return manifest
+
+
+@contextlib.contextmanager
+def _open_anew(storage: LocalStorage | RemoteStorage, entry: ShardEntry) -> Iterator[IO[bytes]]:
+    """Opens a shard as it is in the storage now, whatever the cache holds."""
+    if isinstance(storage, LocalStorage):
+        with open_shard(storage.folder, entry) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="etc-data-") as folder:
+        try:
+            storage.download(entry.name, Path(folder, entry.name))
+        except FileNotFoundError:
+            raise DamagedShardError(f"shard {entry.name} is missing") from None
+        with open_shard(Path(folder), entry) as file:
+            yield file
+
+
+def _names(storage: LocalStorage | RemoteStorage) -> list[str]:
+    try:
+        return list(storage.sizes())
+    except StorageError:
+        if isinstance(storage, LocalStorage):
+            raise
+        return []  # many HTTP servers show no list, and all shards have just come from there
 
 
 def open_shard(folder: Path, entry: ShardEntry) -> IO[bytes]:
@@ -119,22 +147,6 @@ def check_shard(file: IO[bytes], entry: ShardEntry, *, hashed: bool = True) -> l
     return places
 
 
-def iterate_samples(folder: Path, entry: ShardEntry) -> Iterator[Sample]:
-    """Yields the verified samples of one shard, undecoded.
-
-    Raises:
-        DamagedShardError: the shard is missing, cut short or altered.
-    """
-    with open_shard(folder, entry) as file:
-        for place in check_shard(file, entry):
-            try:
-                yield place.read(file)
-            except DamagedShardError as error:
-                raise DamagedShardError(
-                    f"shard {entry.name}: sample {place.key} cannot be read: {error}"
-                ) from None
-
-
 def _open_regular(path: Path) -> IO[bytes]:
     """Opens a file that is one; a pipe or device in its place, which could block for ever, is refused.
 
@@ -153,9 +165,14 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _holds(path: Path, content: object) -> bool:
+def _agrees(storage: LocalStorage | RemoteStorage, name: str, content: object) -> bool:
+    """Returns whether a side index is as it was written; it need not exist."""
     try:
-        with _open_regular(path) as file:
+        if isinstance(storage, RemoteStorage):
+            return bool(json.loads(storage.read(name)) == content)
+        with _open_regular(storage.folder / name) as file:
             return bool(json.load(file) == content)
+    except FileNotFoundError:
+        return True
     except (OSError, ValueError, RecursionError):
         return False

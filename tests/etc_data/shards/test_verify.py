@@ -11,7 +11,8 @@ from etc_data.errors import DamagedShardError, ManifestError, WrongKeyError
 from etc_data.keys import SecretKey
 from etc_data.shards import verify_shards, write_shards
 from etc_data.shards.manifest import Manifest
-from etc_data.shards.verify import check_shard, iterate_samples, open_shard
+from etc_data.shards.data_set import DataSet
+from etc_data.shards.verify import check_shard, open_shard
 
 SHARDS = ("train-000000.tar", "train-000001.tar", "train-000002.tar", "val-000000.tar")
 
@@ -262,12 +263,12 @@ def test_missing_manifest_is_no_data_set(data_set):
 
 def test_samples_of_one_shard_are_given_out_only_after_its_check(data_set):
     entry = Manifest.read(data_set).shards[0]
-    assert len(list(iterate_samples(data_set, entry))) == 9
+    assert len(list(DataSet.find(data_set, None, None, None).samples(entry))) == 9
     data = bytearray((data_set / entry.name).read_bytes())
     data[-1] = 1
     (data_set / entry.name).write_bytes(data)
     with pytest.raises(DamagedShardError, match=f"{entry.name} was altered"):
-        next(iterate_samples(data_set, entry))
+        next(DataSet.find(data_set, None, None, None).samples(entry))
     with open_shard(data_set, entry) as file:
         assert len(check_shard(file, entry, hashed=False)) == 9
 
