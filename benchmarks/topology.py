@@ -34,13 +34,13 @@ from rich.console import Console
 from rich.table import Table
 
 from etc_data import Cipher, SecretKey
+from etc_data.audit.edges import correlate_lines, edge_lines, line_pixels
 from etc_data.plans import Plan
 from etc_data.schemes import KeyScope
 from etc_data.sources.folder import ImageFolder
 from etc_data.sources.images import load_rgb, resize_to
 
 Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.intp]
 
 COUNTS = (1, 5, 20, 100)
@@ -91,43 +91,10 @@ def load_photos(folder: Path, count: int, size: int, random: np.random.Generator
 # -- the attack, which has no key ---------------------------------------------------------------
 
 
-def line_pixels(size: int, tile: int) -> Integers:
-    """Returns the pixel numbers of the edge lines, [4 · tiles, tile].
-
-    Line 4·i + e belongs to tile i in raster order; e is 0 top, 1 bottom, 2 left, 3 right.
-    """
-    grid = np.arange(size * size).reshape(size // tile, tile, size // tile, tile)
-    tiles = grid.transpose(0, 2, 1, 3).reshape(-1, tile, tile)
-    lines = [tiles[:, 0], tiles[:, -1], tiles[:, :, 0], tiles[:, :, -1]]
-    return np.stack(lines, axis=1).reshape(-1, tile)
-
-
-def unit_rows(lines: Floats) -> Floats:
-    """Returns [images, lines, pixels] as rows of length 1, [lines, images · pixels]."""
-    rows = lines.transpose(1, 0, 2).reshape(lines.shape[1], -1)
-    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-    return unit
-
-
 def match_lines(encrypted: Bytes, tile: int) -> Matches:
     """Returns the partner of every edge line of encrypted images, uint8 [images, H, W, 3]."""
-    count, size = encrypted.shape[:2]
-    gray = encrypted.reshape(count, size * size, 3).mean(axis=2, dtype=np.float32)
-    lines = gray[:, line_pixels(size, tile)]
-    lines -= lines.mean(axis=0 if count > 1 else 2, keepdims=True)
-    rows, backward_rows = unit_rows(lines), unit_rows(lines[:, :, ::-1])
-    own_tile = np.arange(len(rows)) // 4
-    own = own_tile[:, None] == own_tile
-    strongest = []
-    for other in (rows, backward_rows):
-        correlation = rows @ other.T
-        correlation[own] = 0
-        partner = np.abs(correlation).argmax(axis=1)
-        strongest.append((partner, correlation[np.arange(len(rows)), partner]))
-    (forward, by_forward), (reverse, by_reverse) = strongest
-    backward = np.abs(by_reverse) > np.abs(by_forward)
-    found = np.where(backward, by_reverse, by_forward)
-    return Matches(np.where(backward, reverse, forward), backward, found < 0)
+    partner, backward, rho = correlate_lines(edge_lines(encrypted, tile)).best_partners(1)
+    return Matches(partner[:, 0], backward[:, 0], rho[:, 0] < 0)
 
 
 # -- the truth, from the plan -------------------------------------------------------------------
@@ -136,7 +103,7 @@ def match_lines(encrypted: Bytes, tile: int) -> Matches:
 def true_matches(plan: Plan, tile: int) -> tuple[Integers, Matches]:
     """Returns the lines that are inner edges of the plain image, and their true partners."""
     size = plan.width
-    lines = line_pixels(size, tile)
+    lines = line_pixels(size, size, tile)
     source = plan.pixel_index()
     _, negated_values = plan.value_index("hwc")
     no_value = np.zeros(3 * size * size, np.bool_)

@@ -17,7 +17,8 @@ EtcError
 ├── OutputExistsError     an output that would overwrite something
 ├── ManifestError         a manifest that is missing, malformed, newer or forged
 ├── DamagedShardError     a shard that is missing, cut short or altered
-└── StorageError          a place that cannot be reached, read or written
+├── StorageError          a place that cannot be reached, read or written
+└── SettingsError         settings of a training run that are unknown, contradictory or out of range
 """
 
 
@@ -99,3 +100,7 @@ class DamagedShardError(EtcError):
 
 class StorageError(EtcError):
     """A place where data sets lie that cannot be reached, read or written."""
+
+
+class SettingsError(EtcError, ValueError):
+    """Settings of a training run that are unknown, contradict each other or are out of range."""

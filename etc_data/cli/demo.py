@@ -149,7 +149,7 @@ def _run(folder: Path, photos: Path, cipher: Cipher) -> _Result:
     write_shards(photos, out, cipher, size=_SIZE, codec=codec, workers=1)
     manifest = verify_shards(out)
     # What a training machine does: no key, only the folder.
-    batches = DataLoader(open_shards(out, shuffle=True), batch_size=4, num_workers=2)
+    batches = DataLoader(open_shards(out, shuffle=True, batch_size=4), batch_size=4, num_workers=2)
     streamed = sum(len(labels) for _, labels in batches)
     encrypted, decrypted, image_bytes = {}, {}, 0
     names = {

@@ -19,11 +19,15 @@ from etc_data.cli.decrypt import decrypt
 from etc_data.cli.demo import demo
 from etc_data.cli.doctor import doctor
 from etc_data.cli.encrypt import encrypt
+from etc_data.cli.evaluate import evaluate
 from etc_data.cli.inspect import inspect
 from etc_data.cli.keygen import keygen
 from etc_data.cli.options import close_progress_bars, hide_secrets, printable
 from etc_data.cli.preview import preview
+from etc_data.cli.reproduce import reproduce
 from etc_data.cli.schemes import schemes
+from etc_data.cli.show_embedding import show_embedding
+from etc_data.cli.train import train
 from etc_data.cli.verify import verify
 from etc_data.errors import EtcError
 
@@ -64,7 +68,22 @@ def _examples_last(command: click.Command) -> click.Command:
     return command
 
 
-for command in (keygen, encrypt, decrypt, verify, inspect, preview, schemes, demo, doctor):
+_COMMANDS = (
+    keygen,
+    encrypt,
+    decrypt,
+    verify,
+    inspect,
+    preview,
+    schemes,
+    train,
+    evaluate,
+    reproduce,
+    show_embedding,
+    demo,
+    doctor,
+)
+for command in _COMMANDS:
     cli.add_command(_examples_last(command))
 _examples_last(cli)
 

@@ -1,0 +1,1 @@
+"""The papers' accuracy tables: one YAML file each, and what runs them."""
