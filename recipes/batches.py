@@ -140,6 +140,7 @@ class ShardBatches:
             num_workers=data.workers,
             multiprocessing_context="spawn" if data.workers else None,
             pin_memory=device.type == "cuda",
+            persistent_workers=data.workers > 0,
         )
         self._device = device
         self.samples = self._dataset.samples

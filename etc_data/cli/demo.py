@@ -1,4 +1,4 @@
-"""`etc-data demo`: the whole way on a few real photos, in seconds, with a picture to look at."""
+"""`etc-data demo`: the whole way on a few real photos and digits, with pictures to look at."""
 
 import time
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from etc_data.cipher import Cipher
 from etc_data.cli.contact_sheet import Cell, describe_psnr, draw_sheet, psnr
+from etc_data.cli.demo_learning import learn_digits
 from etc_data.cli.options import human_bytes, say
 from etc_data.codecs import JpegCodec, PngCodec, decode
 from etc_data.errors import CodecError, OutputExistsError, WrongKeyError
@@ -64,9 +65,10 @@ class _Result:
     "folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("etc-data-demo")
 )
 def demo(folder: Path) -> None:
-    """Encrypt a few photos under several schemes, stream the shards, decrypt, and draw a sheet.
+    """Encrypt a few photos under several schemes, stream the shards, decrypt, draw a sheet, and learn.
 
-    The photos are scikit-image's and scikit-learn's own. DIR must not exist or be empty.
+    The photos are scikit-image's and scikit-learn's own; a tiny network learns scikit-learn's digits,
+    plain and encrypted. DIR must not exist or be empty.
 
     \b
     Example:
@@ -98,6 +100,7 @@ def demo(folder: Path) -> None:
         decrypt_shards(first, folder / "never", SecretKey.generate())
     except WrongKeyError as error:
         say(f"wrong key refused: {error}")
+    learn_digits(folder, key_path)
     say()
     say(f"look at   {sheet}")
     say(f"shards    {first}  (what you would upload)")
