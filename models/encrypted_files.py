@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import nn
 
 from etc_data.errors import ModelError
+from etc_data.models.foreign_errors import reason_of
 from etc_data.models.model_encryption import NOT_OF_THE_NETWORK, prepare_layers
 from etc_data.models.patch_embedding import find_patch_embedding
 from etc_data.models.public_facts import ModelInfo, is_encrypted, model_info
@@ -43,7 +44,7 @@ def save_encrypted_model(model: nn.Module, path: str | Path) -> None:
     """
     info = model_info(model)
     tensors = {f"{PREFIX}{name}": tensor for name, tensor in model.state_dict().items()}
-    write_tensors(tensors, path, {"format": "pt", _METADATA_KEY: info.to_json()})
+    write_tensors(tensors, path, (_METADATA_KEY, info.to_json()))
 
 
 def load_encrypted_model(path: str | Path, model: nn.Module | str | None = None) -> nn.Module:
@@ -79,9 +80,8 @@ def load_encrypted_model(path: str | Path, model: nn.Module | str | None = None)
     try:
         plain.load_state_dict(tensors, assign=not given)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{path} does not fit a {type(plain).__name__}: {reason[:400]}",
+            f"{path} does not fit a {type(plain).__name__}: {reason_of(error)}",
             "give load_encrypted_model a plain model that was made with the same arguments",
         ) from None
     return plain
@@ -100,7 +100,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} is no safetensors file, or damaged: {error}") from None
+        raise ModelError(f"{path} is no safetensors file, or damaged: {reason_of(error)}") from None
     if _METADATA_KEY not in metadata or not all(name.startswith(PREFIX) for name in names):
         raise ModelError(
             f"{path} is no encrypted model", "save_encrypted_model and etc-data encrypt-model write one"
@@ -111,8 +111,12 @@ def read_model_info(path: str | Path) -> ModelInfo:
         raise ModelError(f"{path}: {error}", error.hint) from None
 
 
-def write_tensors(tensors: dict[str, torch.Tensor], path: str | Path, metadata: dict[str, str]) -> None:
-    """Writes a safetensors file under its final name once it is whole.
+def write_tensors(
+    tensors: dict[str, torch.Tensor], path: str | Path, metadata: tuple[str, str]
+) -> None:
+    """Writes a safetensors file with one entry of metadata, under its final name once it is whole.
+
+    One entry, because safetensors writes several in an order that changes from run to run.
 
     Raises:
         EtcError: it cannot be written.
@@ -120,7 +124,7 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: str | Path, metadata: 
     # Tensors may be views of one memory, which safetensors refuses.
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     with writing(Path(path)), published(Path(path)) as file:
-        file.write(save(own, metadata))
+        file.write(save(own, dict([metadata])))
 
 
 def _weights_file(path: str | Path) -> Path:
@@ -145,5 +149,6 @@ def _create(path: Path, info: ModelInfo, name: str | None) -> nn.Module:
         return timm.create_model(name, **info.model_args)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path}: timm cannot make {name} with {info.model_args}: {error}", "give a plain model"
+            f"{path}: timm cannot make {name} with {info.model_args}: {reason_of(error)}",
+            "give a plain model",
         ) from None

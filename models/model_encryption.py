@@ -1,9 +1,9 @@
 """`encrypt_model`: rewrites a trained plain model so that it takes encrypted images.
 
-The weights of the patch embedding absorb the key (lin2024 §3.5; iijima §3.3; maungmaung2022 eq. 4–5)
-and, where a scheme scrambles blocks, so does the order of the position embedding (qi2022-vision-
-transformer §III-C).  The encrypted model gives to an encrypted image the plain model's answer to the
-plain one; its images are normalized as the plain model's are.
+The weights of the patch embedding absorb the key (lin2024 §3.5; iijima §3.3; maungmaung2022 eq. 5) and,
+where a scheme scrambles blocks, so does the order of the position embedding (maungmaung2022 eq. 4,
+resting on property 1 of qi2022-vision-transformer §III-B).  The encrypted model gives to an encrypted
+image the plain model's answer to the plain one; its images are normalized as the plain model's are.
 """
 
 import copy

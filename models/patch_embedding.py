@@ -16,6 +16,7 @@ from torch import nn
 from etc_data.errors import GeometryError, ModelError
 from etc_data.keystream import IntArray
 from etc_data.models.encrypted_embedding import EncryptedPatchEmbedding
+from etc_data.models.foreign_errors import reason_of
 from etc_data.models.patch_layout import PatchLayout
 from etc_data.states import COLORS
 
@@ -120,7 +121,9 @@ def _first_input(
         return reached[0]
     except Exception as error:
         raise GeometryError(
-            "the model does not take an image of {}×{} pixels: {}".format(*image_size, error),
+            "the model does not take an image of {}×{} pixels: {}".format(
+                *image_size, reason_of(error)
+            ),
             "pass the image_size that the model was made for",
         ) from None
     finally:

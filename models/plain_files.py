@@ -15,6 +15,7 @@ from torch import nn
 
 from etc_data.errors import ModelError
 from etc_data.models.encrypted_files import PREFIX, write_tensors
+from etc_data.models.foreign_errors import reason_of
 
 CONFIG_NAME = "config.json"
 
@@ -57,9 +58,8 @@ def load_plain_model(
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
         raise ModelError(
-            f"{path} does not fit {name}: {reason[:400]}",
+            f"{path} does not fit {name}: {reason_of(error)}",
             "a model that was made with other arguments: save it with timm.models.save_for_hf first",
         ) from None
     return model
@@ -71,7 +71,7 @@ def save_plain_model(model: nn.Module, path: str | Path) -> None:
     Raises:
         EtcError: it cannot be written.
     """
-    write_tensors(model.state_dict(), path, {"format": "pt"})
+    write_tensors(model.state_dict(), path, ("format", "pt"))
 
 
 def _load_folder(folder: Path, name: str | None) -> nn.Module:
@@ -82,8 +82,7 @@ def _load_folder(folder: Path, name: str | None) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(f"local-dir:{folder.absolute()}", pretrained=True)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"timm cannot load {folder}: {type(error).__name__}: {reason[:400]}") from None
+        raise ModelError(f"timm cannot load {folder}: {reason_of(error)}") from None
     return model
 
 
@@ -100,8 +99,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         pickle.UnpicklingError,
         SafetensorError,
     ) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path} cannot be read as a checkpoint: {reason[:400]}") from None
+        raise ModelError(f"{path} cannot be read as a checkpoint: {reason_of(error)}") from None
     if any(name.startswith(PREFIX) for name in state):
         raise ModelError(f"{path} is an encrypted model already", "decrypt it first")
     return state

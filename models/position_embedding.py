@@ -2,7 +2,7 @@
 
 A scheme that scrambles blocks moves whole patches.  A vision transformer adds an absolute position
 to each patch and from then on treats patches as a set, so that permuting the rows of its position
-embedding undoes the move (qi2022-vision-transformer §III-C).  Networks that mix neighboring patches
+embedding undoes the move (maungmaung2022 eq. 4).  Networks that mix neighboring patches
 (ConvMixer), weight patches by their place (MLP-Mixer, ResMLP) or attend by distance cannot.
 """
 

@@ -16,9 +16,11 @@ import click
 
 import etc_data
 from etc_data.cli.decrypt import decrypt
+from etc_data.cli.decrypt_model import decrypt_model
 from etc_data.cli.demo import demo
 from etc_data.cli.doctor import doctor
 from etc_data.cli.encrypt import encrypt
+from etc_data.cli.encrypt_model import encrypt_model
 from etc_data.cli.evaluate import evaluate
 from etc_data.cli.inspect import inspect
 from etc_data.cli.keygen import keygen
@@ -76,6 +78,8 @@ _COMMANDS = (
     inspect,
     preview,
     schemes,
+    encrypt_model,
+    decrypt_model,
     train,
     evaluate,
     reproduce,

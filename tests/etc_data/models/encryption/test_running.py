@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 import etc_data
 from etc_data import Cipher
-from etc_data.models import encrypt_model
+from etc_data.models import decrypt_model, encrypt_model, save_encrypted_model
 
 HOME = Path(etc_data.__file__).parents[1]
 CASES = [
@@ -77,7 +78,7 @@ def test_exported_for_any_batch(case, images, tmp_path):
         assert torch.allclose(loaded(images(cipher, 8)), model(images(None, 8)), atol=2e-5)
 
 
-def test_onnx_gives_the_plain_logits(case, images, tmp_path):
+def check_onnx(case, images, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     model, encrypted, cipher = case
@@ -88,6 +89,16 @@ def test_onnx_gives_the_plain_logits(case, images, tmp_path):
     (logits,) = session.run(None, {name: images(cipher, 8).numpy()})
     with torch.no_grad():
         assert np.allclose(logits, model(images(None, 8)).numpy(), atol=5e-5)
+
+
+@pytest.mark.parametrize("case", [("convmixer", "shuffle-ind-16", "compact")], indirect=True)
+def test_onnx_gives_the_plain_logits(case, images, tmp_path):
+    check_onnx(case, images, tmp_path)
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_plain_logits_of_every_network(case, images, tmp_path):
+    check_onnx(case, images, tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -121,8 +132,6 @@ def test_dense_and_compact_are_the_same_function(key, make, images, imagenet):
 
 def test_gradients_reach_the_shared_matrix(key, make, images, imagenet):
     """One step on encrypted images changes the encrypted model as one on plain images the plain."""
-    from etc_data.models import decrypt_model
-
     model, cipher = make("vit").double(), Cipher("ind-16/8", key)
     half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
     encrypted = encrypt_model(model, cipher, image_size=64, **half)
@@ -141,6 +150,23 @@ def step(model, batch):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.nn.functional.cross_entropy(model(batch), torch.arange(len(batch))).backward()
     optimizer.step()
+
+
+@pytest.mark.gpu
+def test_a_model_on_the_gpu_is_encrypted_and_decrypted_there(case, images, key, imagenet):
+    model, _, cipher = case
+    model = copy.deepcopy(model).double().cuda()
+    for form in ("compact", "dense"):
+        encrypted = encrypt_model(model, cipher, image_size=64, form=form, **imagenet)
+        assert all(tensor.is_cuda for tensor in (*encrypted.parameters(), *encrypted.buffers()))
+        with torch.no_grad():
+            plain, logits = (
+                m(x.double().cuda()) for m, x in ((model, images()), (encrypted, images(cipher)))
+            )
+        assert torch.allclose(logits, plain, atol=1e-5)
+        decrypted = decrypt_model(encrypted, cipher)
+        for found, wanted in zip(decrypted.parameters(), model.parameters(), strict=True):
+            assert found.is_cuda and torch.allclose(found, wanted, atol=1e-12)
 
 
 PARALLEL = textwrap.dedent("""
@@ -165,12 +191,8 @@ PARALLEL = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("form", ["compact", "dense"])
+@pytest.mark.parametrize("form", ["compact", pytest.param("dense", marks=pytest.mark.slow)])
 def test_two_processes_train_together(form, key, images, imagenet, tmp_path):
-    import timm
-
-    from etc_data.models import save_encrypted_model
-
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=1, num_classes=10).eval()
     cipher = Cipher("ind-16", key)
