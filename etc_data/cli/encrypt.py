@@ -11,6 +11,7 @@ from etc_data.cipher import Cipher
 from etc_data.cli.options import (
     about,
     check_output,
+    close_progress_bars,
     coding_options,
     human_bytes,
     key_options,
@@ -25,6 +26,7 @@ from etc_data.cli.options import (
 from etc_data.errors import CodecError
 from etc_data.shards.samples import check_codec
 from etc_data.shards.single import encrypt_photo
+from etc_data.shards.storage import is_url, open_storage
 from etc_data.shards.writer import SkippedItemsError, WriteSummary, write_shards
 from etc_data.sources.selection import Selection
 from etc_data.sources.spec import open_source
@@ -195,15 +197,22 @@ def _encrypt_folder(
     options |= {name: options[name] == "keep" for name in ("labels", "class_names")}
     if options["force"] and options["resume"]:
         raise click.UsageError("--force starts anew and --resume continues: give one of them")
+    name = str(open_storage(out)) if is_url(out) else out  # whose URL may hold a password
     try:
         summary = write_shards(
             images, out, cipher, **coding, **options, progress=progress_bar("encrypting", "image")
         )
     except SkippedItemsError as error:
         assert error.summary is not None
-        _report(error.summary, out, as_json)
+        _report(error.summary, name, as_json)
         raise
-    _report(summary, out, as_json)
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C and its like
+        close_progress_bars()
+        say("  continue with the same command and --resume")
+        raise
+    _report(summary, name, as_json)
 
 
 def _report(summary: WriteSummary, out: str, as_json: bool) -> None:
@@ -237,7 +246,7 @@ def _report(summary: WriteSummary, out: str, as_json: bool) -> None:
     )
     size = human_bytes(manifest.total_bytes)
     what = f"{manifest.samples} samples ({splits}) in {len(manifest.shards)} shards, {size}"
-    if summary.resumed == manifest.samples:
+    if summary.unchanged:
         say(f"nothing to do: {what}, stand there already")
     else:
         kept = f"; {summary.resumed} samples stood there already" if summary.resumed else ""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +39,11 @@ class Destination:
             StorageError: it cannot be uploaded, or did not arrive whole.
         """
         if isinstance(self.storage, LocalStorage):
-            with published(self.storage.folder / name) as file:
+            final = self.storage.folder / name
+            # Two attempts at one shard may overlap: Ray takes a machine for lost that it only cannot
+            # reach.  Both write the same bytes, but not into the same temporary file.
+            temporary = final.with_name(f".{secrets.token_hex(4)}.{name}{TEMPORARY_SUFFIX}")
+            with published(final, temporary=temporary) as file:
                 yield file
             return
         descriptor, path = tempfile.mkstemp(f".{name}{TEMPORARY_SUFFIX}", ".", self.staging)
@@ -57,6 +62,17 @@ class Destination:
         """
         return self.storage.sizes()
 
+    def holds(self, name: str, content: bytes) -> bool:
+        """Returns whether a small file is already there as it should be.
+
+        Raises:
+            StorageError: it is there and cannot be read.
+        """
+        try:
+            return self.storage.read(name) == content
+        except FileNotFoundError:
+            return False
+
     def delete(self, name: str) -> None:
         """Deletes a file; it need not exist.
 
@@ -70,10 +86,12 @@ class Destination:
             (self.storage.folder / name).unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
-        """Deletes what killed processes had half written on this machine."""
+        """Deletes what killed processes had half written on this machine, as far as it can be."""
         for folder in (getattr(self.storage, "folder", None), self.staging):
             for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}") if folder else ():
-                leftover.unlink(missing_ok=True)
+                # An error that is on its way tells more of a folder that cannot be written.
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
 
     def check_arrived(self, sizes: dict[str, int]) -> None:
         """Checks that files are there with all their bytes, before anything says that they are.

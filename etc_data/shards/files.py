@@ -37,15 +37,18 @@ class HashingFile:
 
 
 @contextlib.contextmanager
-def published(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def published(
+    path: Path, *, durable: bool = True, temporary: Path | None = None
+) -> Iterator[IO[bytes]]:
     """Opens a temporary file beside `path` and renames it there when the block ends without error.
 
     Args:
         path: the file's final name.
         durable: wait until the file is on the disk before it gets its name, so that even a power cut
             leaves it whole; many small files that can be made again are quicker without.
+        temporary: the temporary file's name, where several processes may write `path` at once.
     """
-    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    temporary = temporary or path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             yield file

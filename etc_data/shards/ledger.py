@@ -1,30 +1,37 @@
 """The owner's ledger: what may never be uploaded, beside the folder that is."""
 
 import contextlib
-import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from etc_data.errors import ManifestError, OutputExistsError
-from etc_data.shards.files import TEMPORARY_SUFFIX, published, readable_json, writing
+from etc_data.errors import ManifestError
+from etc_data.shards.files import (
+    TEMPORARY_SUFFIX,
+    canonical_json,
+    published,
+    readable_json,
+    writing,
+)
 from etc_data.shards.job import Failure, ShardResult
+from etc_data.shards.lock import FolderLock
 from etc_data.shards.manifest import ShardEntry
-from etc_data.shards.storage import LocalStorage, is_url, open_storage
+from etc_data.shards.storage import LocalStorage, open_storage
 
 LEDGER_SUFFIX = ".ledger"
 PLAN_NAME = "plan.json"
 _SAMPLES_FOLDER = "samples"
 _DONE_FOLDER = "done"
 _STAGING_FOLDER = "staging"
+_HALF_PLAN = f".{PLAN_NAME}{TEMPORARY_SUFFIX}"
 _OUR_FILES = re.compile(
-    rf"README\.txt|(classes|run)\.json|\.?{re.escape(PLAN_NAME)}({re.escape(TEMPORARY_SUFFIX)})?"
+    rf"README\.txt|(classes|run)\.json|{re.escape(PLAN_NAME)}|{re.escape(_HALF_PLAN)}"
     rf"|failures\.jsonl|{_SAMPLES_FOLDER}(/[^/]+\.jsonl)?|{_DONE_FOLDER}(/[^/]+\.json)?"
     rf"|{_DONE_FOLDER}/\.[^/]+\.json{re.escape(TEMPORARY_SUFFIX)}"
     rf"|{_STAGING_FOLDER}(/\.[^/]+{re.escape(TEMPORARY_SUFFIX)})?"
@@ -49,11 +56,11 @@ class Ledger:
     @classmethod
     def of(cls, out: str | os.PathLike[str]) -> "Ledger":
         """Returns the ledger beside the data set `out`; of one behind a URL, in the current folder."""
-        if is_url(out) and not isinstance(open_storage(out), LocalStorage):
-            name = str(out).rstrip("/").rpartition("/")[2]
-            return cls(Path.cwd() / f"{name}{LEDGER_SUFFIX}")
+        storage = open_storage(out)
+        if not isinstance(storage, LocalStorage):
+            return cls(Path.cwd() / f"{str(storage).rpartition('/')[2]}{LEDGER_SUFFIX}")
         # An absolute path, since "." has no name to put the suffix to.
-        path = Path(os.path.abspath(out))
+        path = Path(os.path.abspath(storage.folder))
         return cls(path.parent / f"{path.name}{LEDGER_SUFFIX}")
 
     @property
@@ -61,38 +68,26 @@ class Ledger:
         """A folder for shards that wait to be uploaded."""
         return self.folder / _STAGING_FOLDER
 
-    def lock(self) -> None:
+    def lock(self, out: Path | None = None) -> None:
         """Makes the folder and keeps other runs away from it until `unlock`, or this process ends.
 
+        Args:
+            out: the data set's folder, for which the same is done; None where it has no folder.
+
         Raises:
-            OutputExistsError: another run holds it.
-            EtcError: the folder cannot be made.
+            OutputExistsError: another run holds one of them.
+            EtcError: a folder cannot be made.
         """
-        with writing(self.folder):
-            while True:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                descriptor = os.open(self.folder, os.O_RDONLY)
-                release = weakref.finalize(self, os.close, descriptor)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    release()
-                    raise OutputExistsError(
-                        f"another run is writing this data set: it holds {self.folder}",
-                        "wait for it, or stop it first",
-                    ) from None
-                # The holder before may have removed the folder while we waited to open it.
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(descriptor), self.folder.stat()):
-                        self._release = release
-                        return
-                release()
+        with contextlib.ExitStack() as locks:
+            locks.callback(FolderLock(self.folder, 0o700).release)
+            locks.callback(_remove_if_empty, self.folder)
+            if out is not None:
+                locks.callback(FolderLock(out).release)
+            self._locks = locks.pop_all()
 
     def unlock(self) -> None:
-        """Lets other runs in; a folder that holds nothing is removed."""
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
-        self._release()
+        """Lets other runs in; if the ledger holds nothing, it is removed."""
+        self._locks.close()
 
     def create(self, plan: dict[str, Any] | None) -> None:
         """Fills the folder with a note to the owner and with what the run is about to do.
@@ -102,15 +97,18 @@ class Ledger:
         """
         with writing(self.folder):
             self.folder.chmod(0o700)
-            for name in (_SAMPLES_FOLDER, _DONE_FOLDER, _STAGING_FOLDER):
-                (self.folder / name).mkdir(mode=0o700, exist_ok=True)
-            self._write("README.txt", _README)
+            # The plan comes first and goes last, so that the rest is always known as its run's.
             if plan is not None:
                 self._publish(PLAN_NAME, plan)
+            for name in (_SAMPLES_FOLDER, _DONE_FOLDER, _STAGING_FOLDER):
+                (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+            self._write("README.txt", _README.encode())
 
     def is_empty(self) -> bool:
-        """Returns whether nothing lies in the folder, or there is none."""
-        return not self.folder.exists() or not any(self.folder.iterdir())
+        """Returns whether no run has left anything in the folder, or there is none."""
+        return not self.folder.exists() or all(
+            path.name == _HALF_PLAN for path in self.folder.iterdir()
+        )
 
     def foreign_file(self) -> str | None:
         """Returns the name of something in the folder that no ledger holds, or None."""
@@ -123,7 +121,6 @@ class Ledger:
     def clear(self) -> None:
         """Deletes what an earlier run wrote; the folder itself, and the lock on it, stay."""
         with writing(self.folder):
-            # The plan goes last: until then the rest is still known as that run's.
             for path in sorted(self.folder.iterdir(), key=lambda path: path.name == PLAN_NAME):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -145,42 +142,39 @@ class Ledger:
         """Notes that a shard is written, and which of its samples is which item."""
         entry = result.entry
         rows = [{"sample": key, "item": item, "label": label} for key, item, label in result.samples]
-        if rows:
-            self.write_lines(_samples_name(entry.name), rows)
+        samples = _json_lines(rows)
+        self._write(_samples_name(entry.name), samples)
         record = {
             "entry": asdict(entry),
             "failures": [[failure.item, failure.reason] for failure in result.failures],
             "source_bytes": result.source_bytes,
         }
-        self._publish(_done_name(entry.name), record)
+        self._publish(_done_name(entry.name), record | {"check": _check(record, samples)})
 
     def read_result(self, shard: str) -> ShardResult | None:
-        """Returns what `write_result` noted of a shard, or None if that is not all there."""
+        """Returns what `write_result` noted of a shard, or None if that is not all there, unharmed."""
         try:
             record = self._read_json(_done_name(shard))
-            if record is None:
+            samples = (self.folder / _samples_name(shard)).read_bytes()
+            if record.pop("check") != _check(record, samples):
                 return None
-            rows = self._rows(_samples_name(shard))
-            samples = tuple((str(row["sample"]), str(row["item"]), int(row["label"])) for row in rows)
-            entry = ShardEntry(**record["entry"])
-            if len(samples) != entry.samples:
-                return None
-            return ShardResult(
-                entry=entry,
-                samples=samples,
-                failures=tuple(Failure(item, reason) for item, reason in record["failures"]),
-                source_bytes=record["source_bytes"],
-            )
-        except (ManifestError, KeyError, TypeError, ValueError):
+        except (OSError, ManifestError, AttributeError, KeyError, TypeError):
             return None
+        rows = map(json.loads, samples.splitlines())
+        return ShardResult(
+            entry=ShardEntry(**record["entry"]),
+            samples=tuple((row["sample"], row["item"], row["label"]) for row in rows),
+            failures=tuple(Failure(item, reason) for item, reason in record["failures"]),
+            source_bytes=record["source_bytes"],
+        )
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes one file as readable JSON."""
-        self._write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        self._write(name, _utf8(json.dumps(value, indent=1, ensure_ascii=False) + "\n"))
 
     def write_lines(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Writes one file of JSON lines."""
-        self._write(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        self._write(name, _json_lines(rows))
 
     def read_items(self, shard: str) -> dict[str, str]:
         """Returns sample key → item id of a shard; empty where there is no ledger.
@@ -189,9 +183,11 @@ class Ledger:
             ManifestError: the ledger is damaged.
         """
         name = _samples_name(shard)
+        path = self.folder / name
         try:
-            return {str(row["sample"]): str(row["item"]) for row in self._rows(name)}
-        except (KeyError, TypeError):
+            rows = map(json.loads, path.read_bytes().splitlines() if path.exists() else ())
+            return {str(row["sample"]): str(row["item"]) for row in rows}
+        except (KeyError, TypeError, ValueError, RecursionError):
             raise ManifestError(f"the ledger's {name} is damaged: it lists no samples") from None
 
     def read_class_names(self) -> list[str]:
@@ -212,29 +208,46 @@ class Ledger:
         except (ValueError, RecursionError):
             raise ManifestError(f"the ledger's {name} is damaged: it is not JSON") from None
 
-    def _rows(self, name: str) -> Iterator[dict[str, Any]]:
-        path = self.folder / name
-        if not path.exists():
-            return
-        try:
-            for line in path.read_bytes().splitlines():
-                yield json.loads(line)
-        except (ValueError, RecursionError):
-            raise ManifestError(f"the ledger's {name} is damaged: it is not JSON lines") from None
-
     def _publish(self, name: str, value: Any) -> None:
         """Writes what another run will trust: whole, or not at all."""
-        with writing(self.folder / name), published(self.folder / name) as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(readable_json(value))
+        path, data = self.folder / name, readable_json(value)
+        with writing(path):
+            if not _holds(path, data):
+                with published(path) as file:
+                    os.fchmod(file.fileno(), 0o600)
+                    file.write(data)
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, data: bytes) -> None:
         path = self.folder / name
         with writing(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            # Half of a surrogate pair has no UTF-8, but as an escape it is JSON.
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+            if not _holds(path, data):
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Returns whether a file is already as it should be; then a finished run leaves it alone."""
+    return path.is_file() and path.read_bytes() == data
+
+
+def _utf8(text: str) -> bytes:
+    # Half of a surrogate pair has no UTF-8, but as an escape it is JSON.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return _utf8("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _check(record: dict[str, Any], samples: bytes) -> str:
+    """Returns what tells a later run that the notes of a shard are as they were written."""
+    return hashlib.sha256(canonical_json(record) + samples).hexdigest()
 
 
 def _samples_name(shard: str) -> str:

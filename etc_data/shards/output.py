@@ -1,12 +1,13 @@
 """The place that shards are written to: made ready so that nothing of someone else is lost."""
 
+import contextlib
 import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from etc_data.errors import OutputExistsError, SourceError, StorageError
+from etc_data.errors import ManifestError, OutputExistsError, SourceError, StorageError
 from etc_data.shards.destination import Destination
 from etc_data.shards.files import TEMPORARY_SUFFIX, writing
 from etc_data.shards.indexes import TIMM_INDEX_NAME, WIDS_INDEX_SUFFIX
@@ -19,7 +20,8 @@ _PUBLISHED = (
     rf"{re.escape(MANIFEST_NAME)}|{re.escape(TIMM_INDEX_NAME)}"
     rf"|{SPLIT_PATTERN}-[0-9]{{6}}\.tar|{SPLIT_PATTERN}{re.escape(WIDS_INDEX_SUFFIX)}"
 )
-_OUR_FILES = re.compile(rf"{_PUBLISHED}|\.({_PUBLISHED}){re.escape(TEMPORARY_SUFFIX)}")
+_TEMPORARY = rf"\.([a-z0-9_]{{8}}\.)?({_PUBLISHED}){re.escape(TEMPORARY_SUFFIX)}"
+_OUR_FILES = re.compile(rf"{_PUBLISHED}|{_TEMPORARY}")
 
 
 def prepare_output(
@@ -50,21 +52,28 @@ def prepare_output(
     """
     storage = open_storage(out)
     place = Ledger.of(out) if ledger is None else Ledger(Path(os.path.abspath(ledger)))
+    folder = storage.folder if isinstance(storage, LocalStorage) else None
     if isinstance(storage, LocalStorage):
         _check_folder(storage.folder, place.folder, source)
-    elif source is not None:
-        check_apart(place.folder, source)
+    else:
+        storage.check_writable()
+        if source is not None:
+            check_apart(place.folder, source)
+        if plan is not None:
+            plan = plan | {"out": str(storage)}
     destination = Destination(storage, place.staging)
-    place.lock()
+    is_new = folder is not None and not folder.exists()
+    place.lock(folder)
     try:
+        _check_owner(place, None if folder else str(storage))
         present = _what_may_go(destination, place)
         if not (resume and _may_resume(destination, present, place, plan)):
             _start_anew(destination, present, place, force=force, plan=plan)
         destination.remove_leftovers()
-        if isinstance(storage, LocalStorage):
-            with writing(storage.folder):
-                storage.folder.mkdir(parents=True, exist_ok=True)
     except BaseException:
+        if folder is not None and is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         place.unlock()
         raise
     return destination, place
@@ -91,16 +100,31 @@ def _check_folder(out: Path, ledger: Path, source: Path | None) -> None:
         )
 
 
+def _check_owner(ledger: Ledger, url: str | None) -> None:
+    """Checks that the ledger is not that of another URL's data set; a folder's moves with it."""
+    with contextlib.suppress(ManifestError):
+        other = (ledger.read_plan() or {}).get("out", url)
+        if other != url:
+            raise OutputExistsError(
+                f"{ledger.folder} is the ledger of {other}", "name another folder with --ledger"
+            )
+
+
 def _may_resume(
     destination: Destination, present: list[str], ledger: Ledger, plan: dict[str, Any] | None
 ) -> bool:
     """Returns whether there is something to continue, and not something else."""
-    before = ledger.read_plan()
+    try:
+        before = ledger.read_plan()
+    except ManifestError as error:
+        raise ManifestError(
+            f"{destination} cannot be resumed: {error}", "start anew with --force"
+        ) from None
     if before is None:
         if present or not ledger.is_empty():
             raise OutputExistsError(
                 f"{destination} cannot be resumed: {ledger.folder} does not tell what was written",
-                "start anew with --force",
+                "name its ledger with --ledger, or start anew with --force",
             )
         return False
     assert plan is not None

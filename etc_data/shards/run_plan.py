@@ -1,29 +1,33 @@
 """What a run is about to write, so that a later one can continue it, or say why it cannot."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import etc_data
+from etc_data.codecs import available_engines
 from etc_data.errors import OutputExistsError
 from etc_data.shards.files import canonical_json
 from etc_data.shards.samples import SampleEncoder
 from etc_data.sources.item import Source
 
 PLAN_FORMAT = "etc-data-plan/1"
+_LONGEST_SHOWN = 60  # a listing's hash is longer, and tells nobody anything
 
 
-def make_plan(encoder: SampleEncoder, source: Source, shards: Mapping[str, int]) -> dict[str, Any]:
+def make_plan(
+    encoder: SampleEncoder, source: Source, shards: Mapping[str, int], *, class_names: bool
+) -> dict[str, Any]:
     """Returns all that decides the bytes of a data set, besides the content of the source's files.
 
     Args:
         encoder: key and options.
-        source: of which every item's id and label counts.
+        source: of which every item's id and label counts, and the names of the classes.
         shards: split → number of shards.
+        class_names: whether the manifest names the classes.
     """
-    import PIL
-
-    versions = {"etc-data": etc_data.__version__, "Pillow": PIL.__version__}
+    # Of the engines only Pillow decides: another one is used where it gives the same bytes.
+    versions = {"etc-data": etc_data.__version__, "images": available_engines()["pillow"]}
     if encoder.augmentation is not None:
         versions |= encoder.augmentation.versions()
     return {
@@ -31,9 +35,13 @@ def make_plan(encoder: SampleEncoder, source: Source, shards: Mapping[str, int])
         "key": encoder.cipher.key_id,
         **{name.replace("_", " "): value for name, value in encoder.options().items()},
         "labels": "keep" if encoder.labels else "none",
+        "class names": "keep" if class_names else "drop",
         "copies": encoder.copies,
         "shards": dict(shards),
-        "source": {split: _listing(source, split) for split in source.splits},
+        "source": {
+            "classes": _digest(source.class_names),
+            **{split: _listing(source, split) for split in source.splits},
+        },
         "versions": versions,
     }
 
@@ -51,7 +59,7 @@ def check_same_plan(before: dict[str, Any], now: dict[str, Any], what: str) -> N
     """
     before, now = _flat(before), _flat(now)
     differences = [
-        f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))}"
+        _difference(name, before.get(name), now.get(name))
         for name in dict.fromkeys((*before, *now))
         if canonical_json(before.get(name)) != canonical_json(now.get(name))
     ]
@@ -64,10 +72,14 @@ def check_same_plan(before: dict[str, Any], now: dict[str, Any], what: str) -> N
 
 def _listing(source: Source, split: str) -> dict[str, Any]:
     items = source.items(split)
+    return {"items": len(items), "listing": _digest([item.id, item.label] for item in items)}
+
+
+def _digest(rows: Iterable[object]) -> str:
     digest = hashlib.sha256()
-    for item in items:
-        digest.update(canonical_json([item.id, item.label]))
-    return {"items": len(items), "listing": digest.hexdigest()}
+    for row in rows:
+        digest.update(canonical_json(row))
+    return digest.hexdigest()
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -81,6 +93,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(value: Any) -> str:
-    text = "none" if value in (None, "") else str(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"
+def _difference(name: str, before: Any, now: Any) -> str:
+    shown = ["none" if value in (None, "") else str(value) for value in (before, now)]
+    if max(map(len, shown)) > _LONGEST_SHOWN:
+        return f"{name} has changed"
+    return f"{name} was {shown[0]} and is {shown[1]}"

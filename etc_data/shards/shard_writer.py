@@ -18,11 +18,12 @@ from etc_data.fitting import Fit, Resize
 from etc_data.shards.destination import Destination
 from etc_data.shards.files import HashingFile, writing
 from etc_data.shards.job import ShardResult
+from etc_data.shards.layout import shard_name
 from etc_data.shards.manifest import SPLIT_PATTERN, Manifest, ShardEntry
 from etc_data.shards.output import prepare_output
 from etc_data.shards.samples import SampleEncoder
 from etc_data.shards.tar import SampleTar
-from etc_data.shards.writer import check_counts, make_manifest, publish_manifest, shard_name
+from etc_data.shards.writer import check_counts, make_manifest, publish_manifest
 
 
 class ShardWriter:
@@ -178,7 +179,8 @@ class ShardWriter:
             if not shards:
                 raise SourceError("no sample was written, so there is no data set to finish")
             manifest = make_manifest(self._encoder, shards, self._classes)
-            self.manifest = publish_manifest(self._destination, manifest, self._encoder.cipher)
+            publish_manifest(self._destination, manifest)
+            self.manifest = manifest
         self._closed = True
         self._ledger.unlock()
         return self.manifest

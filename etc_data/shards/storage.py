@@ -191,7 +191,7 @@ class RemoteStorage:
         Raises:
             StorageError: it cannot be read or written, or did not arrive whole.
         """
-        self._check_writable()
+        self.check_writable()
         try:
             size = source.stat().st_size
         except OSError as error:
@@ -247,11 +247,22 @@ class RemoteStorage:
         Raises:
             StorageError: it cannot be deleted.
         """
-        self._check_writable()
+        self.check_writable()
         try:
             self._ask(name, self._files.rm_file)
         except FileNotFoundError:
             return
+
+    def check_writable(self) -> None:
+        """Checks that the place is of a kind that can be written to.
+
+        Raises:
+            StorageError: it can only be read.
+        """
+        if self._protocol in _HTTP:
+            raise StorageError(
+                f"{self} can only be read", "write to a local folder or an s3:// URL instead"
+            )
 
     def _info(self, path: str) -> Any:
         try:
@@ -262,12 +273,6 @@ class RemoteStorage:
             if self._protocol in _HTTP and cause is not None and _answer(cause)[0] != 404:
                 raise cause from None
             raise
-
-    def _check_writable(self) -> None:
-        if self._protocol in _HTTP:
-            raise StorageError(
-                f"{self} can only be read", "write to a local folder or an s3:// URL instead"
-            )
 
     def _ask(self, name: str, request: Callable[[str], Result]) -> Result:
         path = f"{self.url}/{name}" if name else self.url

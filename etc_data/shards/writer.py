@@ -1,11 +1,11 @@
 """`write_shards`: from a source of plain images to a folder of encrypted shards."""
 
+import contextlib
 import os
 import platform
-import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,38 +15,27 @@ import etc_data
 from etc_data.augmentation import Augmentation
 from etc_data.cipher import Cipher
 from etc_data.codecs import Codec, JpegCodec, available_engines
-from etc_data.errors import (
-    AugmentationError,
-    EtcError,
-    GeometryError,
-    SourceError,
-    UnreadableImageError,
-)
+from etc_data.errors import EtcError, GeometryError, SourceError, UnreadableImageError
 from etc_data.fitting import Fit, Resize
-from etc_data.keystream import IntArray, derived_permutation
 from etc_data.shards.destination import Destination
 from etc_data.shards.engines.local import Tick, run_jobs
 from etc_data.shards.engines.ray import run_jobs_on_ray
 from etc_data.shards.files import readable_json, writing
 from etc_data.shards.indexes import side_indexes
-from etc_data.shards.job import Failure, ShardJob, ShardResult
+from etc_data.shards.job import Failure, ShardResult
+from etc_data.shards.layout import ShardJobs, lay_out
 from etc_data.shards.ledger import Ledger
-from etc_data.shards.manifest import MANIFEST_NAME, SPLIT_PATTERN, Manifest, ShardEntry
+from etc_data.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry
 from etc_data.shards.output import prepare_output
 from etc_data.shards.run_plan import make_plan
-from etc_data.shards.samples import AUGMENTED_SPLIT, SampleEncoder
+from etc_data.shards.samples import SampleEncoder
 from etc_data.shards.storage import LocalStorage
 from etc_data.sources.images import load_rgb
 from etc_data.sources.item import Source, Stray
 from etc_data.sources.spec import open_source
 
-_LEAST_SAMPLES_PER_SHARD = 64
-_SHARDS_WANTED = 20
-_MOST_BYTES_PER_SHARD = 128 * 2**20
-_UNKNOWN_SIZE_PIXELS = 512 * 512
 _SIZES_TRIED = 8
 _REASONS_TOLD = 3
-_MOST_SHARDS = 10**6  # of a split; their numbers have six digits
 
 Engine = Literal["local", "ray"]
 _RUN_JOBS = {"local": run_jobs, "ray": run_jobs_on_ray}
@@ -67,6 +56,7 @@ class WriteSummary:
         source_bytes: of the plain image files read.
         ledger: the owner's ledger, never to be uploaded.
         resumed: how many samples stood there from an earlier run.
+        unchanged: whether there was nothing to do, and nothing was touched.
     """
 
     manifest: Manifest
@@ -76,6 +66,7 @@ class WriteSummary:
     source_bytes: int
     ledger: Path
     resumed: int = 0
+    unchanged: bool = False
 
 
 class SkippedItemsError(EtcError):
@@ -143,7 +134,8 @@ def write_shards(
         force: replace the data set that stands in `out`.
         resume: continue what a run with the same source, key and options left unfinished in `out`;
             start if there is nothing, do nothing if it is finished.
-        skip_bad: accept that items which cannot be read are left out.
+        skip_bad: accept that items which cannot be read are left out; without it, `resume` tries
+            them again.
         ledger: the ledger's folder; by default ``OUT.ledger`` beside `out`, or in the current folder
             if `out` is a URL.
         progress: for a progress bar.
@@ -180,31 +172,34 @@ def write_shards(
         raise ValueError("force starts anew and resume continues; give one of them")
     if isinstance(source, str | os.PathLike):
         source = open_source(source)
-    shards = _layout(source, encoder, samples_per_shard)
+    shards = lay_out(source, encoder, samples_per_shard)
     _check_sizes(source, encoder)
     root = getattr(source, "root", None)
     destination, notes = prepare_output(
         out,
         force=force,
-        plan=make_plan(encoder, source, shards),
+        plan=make_plan(encoder, source, shards, class_names=class_names),
         resume=resume,
         source=None if root is None else Path(root),
         ledger=ledger,
     )
     try:
-        jobs = _Jobs(source, encoder, shards, _standing(shards, destination, notes) if resume else {})
-        tally = _run(jobs, destination, notes, engine, workers, progress)
+        jobs = ShardJobs(source, encoder, shards)
+        tally = _standing(jobs, destination, notes, skip_bad=skip_bad) if resume else _Tally()
+        with _can_be_resumed():
+            _run(jobs, tally, destination, notes, engine, workers, progress)
         failures = tuple(sorted(tally.failures, key=lambda failure: failure.item))
         if not tally.entries:
             _remove_all(destination, notes)
             reasons = "; ".join(f"{bad.item}: {bad.reason}" for bad in failures[:_REASONS_TOLD])
             raise SourceError(f"none of the {jobs.samples} images could be taken: {reasons}")
-        _write_notes(notes, source, failures)
         # A source may number its classes without naming them.
         classes = max(tally.classes, len(source.class_names)) if labels and tally.classes else 0
         names = source.class_names if class_names else ()
         manifest = make_manifest(encoder, tally.ordered(source.splits), classes, names)
-        manifest = publish_manifest(destination, manifest, cipher)
+        with _can_be_resumed():
+            _write_notes(notes, source, failures)
+            published = publish_manifest(destination, manifest)
         summary = WriteSummary(
             manifest=manifest,
             failures=failures,
@@ -213,8 +208,9 @@ def write_shards(
             source_bytes=tally.source_bytes,
             ledger=notes.folder,
             resumed=tally.resumed,
+            unchanged=not published,
         )
-        if tally.resumed < manifest.samples:
+        if published:
             notes.write_json("run.json", _run_record(summary, workers, engine))
     finally:
         notes.unlock()
@@ -222,16 +218,27 @@ def write_shards(
         raise SkippedItemsError(
             f"{len(failures)} of {jobs.samples} images could not be taken and are not in "
             f"{destination}; the first: {failures[0].item}: {failures[0].reason}",
-            f"{notes.folder}/failures.jsonl lists all; --skip-bad accepts that",
+            f"{notes.folder}/failures.jsonl lists all; --skip-bad accepts that, --resume tries again",
             summary,
         )
     return summary
+
+
+@contextlib.contextmanager
+def _can_be_resumed() -> Iterator[None]:
+    """Tells whoever meets an error that what is written by now need not be written again."""
+    try:
+        yield
+    except EtcError as error:
+        error.hint = error.hint or "put that right, and continue with --resume"
+        raise
 
 
 @dataclass
 class _Tally:
     """What all results together say."""
 
+    names: set[str] = field(default_factory=set)
     entries: list[ShardEntry] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     source_bytes: int = 0
@@ -239,6 +246,7 @@ class _Tally:
     resumed: int = 0
 
     def add(self, result: ShardResult) -> None:
+        self.names.add(result.entry.name)
         self.failures += result.failures
         self.source_bytes += result.source_bytes
         if result.entry.samples:
@@ -250,78 +258,53 @@ class _Tally:
         return tuple(sorted(self.entries, key=lambda entry: (key[entry.split], entry.name)))
 
 
+def _standing(jobs: ShardJobs, destination: Destination, notes: Ledger, *, skip_bad: bool) -> _Tally:
+    """Returns what an earlier run has written and what is still there.
+
+    If that is not all, the manifest is deleted: nobody shall take it for a whole data set.
+    """
+    sizes = destination.sizes()
+    tally = _Tally()
+    for name in jobs.names:
+        result = notes.read_result(name)
+        if result is None or (result.failures and not skip_bad):
+            continue
+        # A shard of which no item could be read is not kept.
+        if sizes.get(name) == (result.entry.bytes if result.entry.samples else None):
+            tally.add(result)
+            tally.resumed += result.entry.samples
+    if MANIFEST_NAME in sizes and len(tally.names) < sum(jobs.shards.values()):
+        destination.delete(MANIFEST_NAME)
+    return tally
+
+
 def _run(
-    jobs: "_Jobs",
+    jobs: ShardJobs,
+    tally: _Tally,
     destination: Destination,
     notes: Ledger,
     engine: Engine,
     workers: int,
     progress: StartProgress | None,
-) -> _Tally:
-    """Writes all shards that do not stand yet."""
+) -> None:
+    """Writes all shards that do not stand yet, and adds them to the tally."""
     tick = progress(jobs.samples) if progress else lambda _: None
-    tally = _Tally()
-    for name in jobs.standing:
-        result = notes.read_result(name)
-        assert result is not None
-        tally.add(result)
-        tally.resumed += result.entry.samples
-        tick(len(result.samples) + len(result.failures))
-    for result in _RUN_JOBS[engine](jobs, destination, workers, tick):
+    if tally.names:
+        tick(tally.resumed + len(tally.failures))
+    rest = replace(jobs, standing=frozenset(tally.names))
+    for result in _RUN_JOBS[engine](rest, destination, workers, tick):
         if not result.entry.samples:
             # Of which no item could be read; it holds nothing that a reader could want.
             destination.delete(result.entry.name)
         notes.write_result(result)
         tally.add(result)
-    return tally
-
-
-def _layout(source: Source, encoder: SampleEncoder, samples_per_shard: int | None) -> dict[str, int]:
-    """Returns into how many shards the samples of each split go."""
-    shards = {}
-    for split in source.splits:
-        if not re.fullmatch(SPLIT_PATTERN, split):
-            raise SourceError(f"split {split!r} does not match {SPLIT_PATTERN}")
-        samples = len(source.items(split)) * encoder.copies_of(split)
-        shards[split] = shard_count(samples, encoder, samples_per_shard)
-        if shards[split] > _MOST_SHARDS:
-            raise ValueError(
-                f"samples_per_shard is {samples_per_shard}; {samples} samples would make more than "
-                f"{_MOST_SHARDS} shards"
-            )
-    if not any(len(source.items(split)) for split in source.splits):
-        raise SourceError("the source holds no image")
-    changed = encoder.augmentation is not None or encoder.copies > 1
-    if changed and AUGMENTED_SPLIT not in source.splits:
-        raise AugmentationError(
-            f"only the split {AUGMENTED_SPLIT} is augmented and copied, and the source has "
-            f"{', '.join(source.splits)}"
-        )
-    return shards
-
-
-def _standing(
-    shards: Mapping[str, int], destination: Destination, notes: Ledger
-) -> dict[str, ShardEntry]:
-    """Returns the shards that an earlier run has written and that are still there, by name."""
-    sizes = destination.sizes()
-    standing = {}
-    for split, count in shards.items():
-        for name in (shard_name(split, number) for number in range(count)):
-            result = notes.read_result(name)
-            if result is None:
-                continue
-            entry = result.entry
-            if sizes.get(name) == (entry.bytes if entry.samples else None):
-                standing[name] = entry
-    return standing
 
 
 def _remove_all(destination: Destination, notes: Ledger) -> None:
     # There is nothing to keep, and what is left behind would stand in the way of the next try.
     notes.clear()
     if isinstance(destination.storage, LocalStorage):
-        with writing(destination.storage.folder):
+        with contextlib.suppress(OSError):
             destination.storage.folder.rmdir()
 
 
@@ -364,69 +347,15 @@ def check_counts(*, workers: int, samples_per_shard: int | None) -> None:
         raise ValueError(f"samples_per_shard is {samples_per_shard}; it must be at least 1")
 
 
-def shard_count(items: int, encoder: SampleEncoder, samples_per_shard: int | None) -> int:
-    """Returns into how many shards the items of a split go; it depends on nothing else."""
-    if samples_per_shard is not None:
-        return max(1, -(-items // samples_per_shard))
-    pixels = _UNKNOWN_SIZE_PIXELS if encoder.size is None else encoder.size[0] * encoder.size[1]
-    bytes_per_pixel = 1 if encoder.codec.extension == "jpg" else 3
-    most = max(1, _MOST_BYTES_PER_SHARD // (pixels * bytes_per_pixel))
-    return max(1, -(-items // most), min(_SHARDS_WANTED, items // _LEAST_SAMPLES_PER_SHARD))
-
-
-def shard_name(split: str, number: int) -> str:
-    """Returns the file name of a shard."""
-    return f"{split}-{number:06d}.tar"
-
-
-def sample_order(cipher: Cipher, split: str, count: int) -> IntArray:
-    """Returns the secret order of a split: position k holds item ``order[k]``."""
-    purpose = (cipher.context.encode("utf-8"), split.encode("ascii"))
-    return derived_permutation(cipher.subkey("sample-order"), purpose, count)
-
-
-@dataclass(frozen=True)
-class _Jobs(Iterable[ShardJob]):
-    """The jobs of all shards but those that stand, made as they are asked for."""
-
-    source: Source
-    encoder: SampleEncoder
-    shards: Mapping[str, int]
-    standing: Collection[str]
-
-    @property
-    def samples(self) -> int:
-        """How many samples all shards are to hold."""
-        return sum(self._samples_of(split) for split in self.shards)
-
-    def _samples_of(self, split: str) -> int:
-        return len(self.source.items(split)) * self.encoder.copies_of(split)
-
-    def __iter__(self) -> Iterator[ShardJob]:
-        for split, count in self.shards.items():
-            items, copies = self.source.items(split), self.encoder.copies_of(split)
-            samples = self._samples_of(split)
-            order = sample_order(self.encoder.cipher, split, samples)
-            borders = np.arange(count + 1) * samples // count
-            for number in range(count):
-                name = shard_name(split, number)
-                if name in self.standing:
-                    continue
-                first, end = int(borders[number]), int(borders[number + 1])
-                chosen = (divmod(int(index), copies) for index in order[first:end])
-                members = tuple((items[item], copy) for item, copy in chosen)
-                yield ShardJob(name, split, first, members, self.encoder)
-
-
 def make_manifest(
     encoder: SampleEncoder,
     shards: tuple[ShardEntry, ...],
     classes: int,
     class_names: tuple[str, ...] = (),
 ) -> Manifest:
-    """Returns the manifest of shards written with an encoder, not yet sealed."""
+    """Returns the sealed manifest of shards written with an encoder."""
     cipher = encoder.cipher
-    return Manifest(
+    manifest = Manifest(
         scheme=cipher.scheme,
         key_id=cipher.key_id,
         key_scope=cipher.key_scope,
@@ -442,23 +371,30 @@ def make_manifest(
         copies=encoder.copies,
         class_names=class_names if classes == len(class_names) else (),
     )
+    return manifest.sealed(cipher.subkey("manifest"))
 
 
-def publish_manifest(destination: Destination, manifest: Manifest, cipher: Cipher) -> Manifest:
-    """Writes the side indexes and then, last of all, the sealed manifest; returns it.
+def publish_manifest(destination: Destination, manifest: Manifest) -> bool:
+    """Writes the side indexes and then, last of all, the manifest.
+
+    Returns:
+        Whether any of them was not there yet; those that were are left alone.
 
     Raises:
         StorageError: a shard has not arrived, or a file cannot be uploaded.
         EtcError: the folder cannot be written.
     """
-    manifest = manifest.sealed(cipher.subkey("manifest"))
     destination.check_arrived({shard.name: shard.bytes for shard in manifest.shards})
+    contents = {**side_indexes(manifest), MANIFEST_NAME: manifest.to_dict()}
+    written = False
     with writing(Path(str(destination))):
-        contents = {**side_indexes(manifest), MANIFEST_NAME: manifest.to_dict()}
         for name, content in contents.items():
-            with destination.publishing(name) as file:
-                file.write(readable_json(content))
-    return manifest
+            data = readable_json(content)
+            if not destination.holds(name, data):
+                with destination.publishing(name) as file:
+                    file.write(data)
+                written = True
+    return written
 
 
 def _write_notes(ledger: Ledger, source: Source, failures: tuple[Failure, ...]) -> None:

@@ -53,12 +53,14 @@ def run_jobs(
                 stop.set()
                 pool.shutdown(cancel_futures=True)
     except BrokenProcessPool:
-        # Processes that were killed could not remove what they had half written.
-        destination.remove_leftovers()
         raise EtcError(
             "a worker process was killed, perhaps because memory ran out",
-            'use fewer --workers; a script of your own also needs: if __name__ == "__main__":',
+            "use fewer --workers, and continue with --resume; a script of your own also needs: "
+            'if __name__ == "__main__":',
         ) from None
+    finally:
+        # Processes that were killed could not remove what they had half written.
+        destination.remove_leftovers()
 
 
 def _collect(

@@ -5,6 +5,7 @@ The cluster must belong to the owner of the images: its workers see the key and 
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from etc_data.shards.job import ShardJob, ShardResult, write_shard
 
 _JOBS_AHEAD_PER_WORKER = 2
 _MOST_RETRIES = 5
+_CANCEL_SECONDS = 5
 
 
 def run_jobs_on_ray(
@@ -37,28 +39,44 @@ def run_jobs_on_ray(
             and again.
     """
     ray = _import_ray()
-    # The staging folder is of this machine; a worker elsewhere has its own for temporary files.
-    destination = replace(destination, staging=None)
-    with _connected(ray, workers):
-        task = ray.remote(max_retries=_MOST_RETRIES)(_run_task)
-        running: list[Any] = []
-        waiting = iter(jobs)
-        try:
-            while True:
-                while len(running) < workers * _JOBS_AHEAD_PER_WORKER:
-                    job = next(waiting, None)
-                    if job is None:
-                        break
-                    running.append(task.remote(job, destination))
-                if not running:
-                    return
-                done, running = ray.wait(running, num_returns=1)
-                result = _result(ray, done[0])
-                tick(len(result.samples) + len(result.failures))
-                yield result
-        finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
+    try:
+        with _connected(ray, workers) as is_own:
+            if is_own:
+                most = workers * _JOBS_AHEAD_PER_WORKER
+            else:
+                # Nothing but their number limits the tasks there, and the staging folder is of this
+                # machine: a worker elsewhere has its own for temporary files.
+                most, destination = workers, replace(destination, staging=None)
+            yield from _collect(ray, jobs, destination, most, tick)
+    finally:
+        # Tasks that were killed could not remove what they had half written.
+        destination.remove_leftovers()
+
+
+def _collect(
+    ray: Any, jobs: Iterable[ShardJob], destination: Destination, most: int, tick: Callable[[int], None]
+) -> Iterator[ShardResult]:
+    task = ray.remote(max_retries=_MOST_RETRIES)(_run_task)
+    running: list[Any] = []
+    waiting = iter(jobs)
+    try:
+        while True:
+            while len(running) < most:
+                job = next(waiting, None)
+                if job is None:
+                    break
+                running.append(task.remote(job, destination))
+            if not running:
+                return
+            done, running = ray.wait(running, num_returns=1)
+            result = _result(ray, done[0])
+            tick(len(result.samples) + len(result.failures))
+            yield result
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        if running:
+            ray.wait(running, num_returns=len(running), timeout=_CANCEL_SECONDS)
 
 
 def _run_task(job: ShardJob, destination: Destination) -> ShardResult | EtcError:
@@ -96,16 +114,22 @@ def _import_ray() -> Any:
 
 
 @contextlib.contextmanager
-def _connected(ray: Any, workers: int) -> Iterator[None]:
+def _connected(ray: Any, workers: int) -> Iterator[bool]:
+    """Yields whether a cluster was started for this run alone."""
     if ray.is_initialized():
-        yield
+        yield False
         return
-    own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+    is_own = not os.environ.get("RAY_ADDRESS")
+    # Without an address Ray would join any cluster that it finds on this machine.
+    own = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    at_termination = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(log_to_driver=False, logging_level="ERROR", **(own if is_own else {}))
+        if callable(at_termination):
+            signal.signal(signal.SIGTERM, at_termination)  # Ray has put its own in the place
     except Exception as error:  # Ray raises many kinds
         raise EtcError(f"Ray cannot be started: {error}", "check RAY_ADDRESS, or ray status") from None
     try:
-        yield
+        yield is_own
     finally:
         ray.shutdown()

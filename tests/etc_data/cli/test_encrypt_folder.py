@@ -65,6 +65,7 @@ def test_json_summary_is_one_object_on_standard_output(encrypt, tmp_path, key):
     manifest = Manifest.read(tmp_path / "out")
     assert record.pop("seconds") > 0
     assert record.pop("images_per_second") > 0
+    assert record.pop("megabytes_per_second") > 0
     assert record.pop("source_bytes") > 8_000
     assert record == {
         "out": str(tmp_path / "out"),
@@ -73,6 +74,7 @@ def test_json_summary_is_one_object_on_standard_output(encrypt, tmp_path, key):
         "key_id": SecretKey.load(key).id,
         "key_scope": "dataset",
         "samples": 8,
+        "resumed": 0,
         "classes": 2,
         "shards": 3,
         "splits": {"train": {"samples": 8, "shards": 3}},
@@ -266,7 +268,7 @@ def test_bad_images_are_listed_and_the_rest_is_whole(encrypt, mixed, tmp_path, k
     assert "wrote 8 samples" in result.err
     assert "  3 could not be taken:\n    ana-sick/cut.png: cannot be read: " in result.err
     assert "    bob-well/empty.jpg: the file is empty\n" in result.err
-    assert "are no images:\n    notes.txt: has no extension of a picture\n" in result.err
+    assert "were passed over:\n    notes.txt: has no extension of a picture\n" in result.err
     assert "3 of 11 images could not be taken" in result.error
     assert "ana-sick/cut.png" in result.error
     assert "--skip-bad accepts that" in result.hint

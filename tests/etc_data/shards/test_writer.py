@@ -20,10 +20,10 @@ from etc_data.errors import (
 )
 from etc_data.keys import SecretKey
 from etc_data.shards import open_shards, verify_shards, write_shards
+from etc_data.shards.layout import shard_count, shard_name
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import Manifest
 from etc_data.shards.samples import SampleEncoder
-from etc_data.shards.writer import shard_count, shard_name
 from etc_data.sources import ImageFolder, Item, load_rgb
 
 TESTS = Path(__file__).resolve().parents[2]
