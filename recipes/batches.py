@@ -35,12 +35,14 @@ class Batches(Protocol):
         samples: of an epoch, over all ranks.
         classes: how many labels there are.
         size: height and width in pixels.
+        grid: pixels per side of the blocks that are encrypted; 1 if plain.
         encryption: what a summary says of the images: scheme, key id, key scope; None if plain.
     """
 
     samples: int
     classes: int
     size: tuple[int, int]
+    grid: int
     encryption: dict[str, Any] | None
 
     @property
@@ -97,15 +99,24 @@ def open_batches(
         return TensorBatches(
             images, labels, settings, training, device, cipher, rank=rank, world_size=world_size
         )
+    if cipher is not None:
+        raise SettingsError(
+            f"{data.source} holds encrypted images, which scheme {cipher.scheme.name} cannot encrypt"
+        )
     _check_shards(manifest, settings)
     return ShardBatches(manifest, settings, training, device)
 
 
 def _check_shards(manifest: Manifest, settings: Settings) -> None:
     data, augment = settings.data, settings.augment
-    for name, value in (("data.scheme", data.scheme), ("data.quality", data.quality)):
+    for name in ("scheme", "key_scope", "quality", "limit", "val_limit"):
+        value = getattr(data, name)
         if value is not None:
-            raise SettingsError(f"{name} is {value}, but {data.source} holds encrypted shards already")
+            raise SettingsError(
+                f"data.{name} is {value}, but {data.source} holds encrypted shards, which are read as "
+                "they are",
+                "encrypt it that way, or name plain images",
+            )
     if augment.flip or augment.shift:
         raise SettingsError(
             f"{data.source} is encrypted, and encrypted images can be neither flipped nor shifted",
@@ -147,6 +158,7 @@ class ShardBatches:
         self.classes = manifest.classes
         assert manifest.size is not None
         self.size = manifest.size
+        self.grid = manifest.scheme.block_size
         self.encryption: dict[str, Any] | None = {
             "scheme": manifest.scheme.name,
             "key_id": manifest.key_id,
@@ -225,6 +237,7 @@ class TensorBatches:
         self.samples = len(self.images)
         self.classes = int(self.labels.max()) + 1
         self.size = (self.images.shape[-2], self.images.shape[-1])
+        self.grid = 1
         self.encryption = None
         self._step = 0
         augment = self.settings.augment if self.training else AugmentSettings()
@@ -234,6 +247,7 @@ class TensorBatches:
             self._codec = JpegCodec(quality=self.settings.data.quality)
         if self.cipher is not None:
             self.cipher.scheme.check_size(*self.size)
+            self.grid = self.cipher.scheme.block_size
             self.encryption = {
                 "scheme": self.cipher.scheme.name,
                 "key_id": self.cipher.key_id,
@@ -245,7 +259,7 @@ class TensorBatches:
         fresh = self.cipher is not None and self.cipher.key_scope == "image" and self.training
         self._ready = not (changes or fresh)
         if self._ready:
-            generator = np.random.default_rng((self.settings.seed, 0))
+            generator = _generator(self.settings.seed, _ALL, self.training)
             parts = [self._encrypted(part, generator) for part in self.images.split(256)]
             self.images = torch.cat(parts)
         self.images, self.labels = self.images.to(self.device), self.labels.to(self.device)
@@ -263,15 +277,14 @@ class TensorBatches:
         """Yields the batches of an epoch; from a state on, those that had been left of it."""
         order = np.arange(self.samples)
         if self.training:
-            order = np.random.default_rng((self.settings.seed, epoch)).permutation(self.samples)
+            order = _generator(self.settings.seed, _ORDER, epoch).permutation(self.samples)
         share, batch = self._share, self.settings.batch
         mine = torch.from_numpy(np.take(order, share, mode="wrap")).to(self.device)
         for step in range(0 if state is None else state["step"], self.steps):
             chosen = mine[step * batch : (step + 1) * batch]
             images = self.images[chosen]
             if not self._ready:
-                seeds = (self.settings.seed, epoch, step, self.rank)
-                generator = np.random.default_rng(seeds)
+                generator = _generator(self.settings.seed, _STEP, epoch, step, self.rank)
                 images = self._encrypted(self._augmented(images, generator), generator)
             self._step = step + 1
             yield images, self.labels[chosen]
@@ -308,3 +321,15 @@ class TensorBatches:
         pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         coded = np.stack([decode(self._codec.encode(image)) for image in pixels])
         return torch.from_numpy(coded).permute(0, 3, 1, 2).to(images.device)
+
+
+_ALL, _ORDER, _STEP = range(3)
+
+
+def _generator(seed: int, *place: int) -> np.random.Generator:
+    """Returns the generator of one place in a run.
+
+    As spawn keys, places of any length differ; as plain seeds, (1,) and (1, 0) would be the same, and
+    test images could get the nonces of training images.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))

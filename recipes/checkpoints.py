@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from etc_data.errors import ManifestError, SettingsError
+from etc_data.models.encrypted_files import write_tensors
 from etc_data.shards.files import published
 
 STATE_NAME = "state.pt"
@@ -42,16 +43,14 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Writes a model as safetensors with what must be known to use it.
+    """Writes a model as safetensors with what must be known to use it; the same gives the same bytes.
 
     Args:
         model: whose weights and buffers are written.
         path: of the file.
         facts: what JSON can hold: model name and options, classes, normalization, encryption.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with published(path) as file:
-        file.write(save(tensors, {"format": "pt", METADATA_NAME: json.dumps(facts)}))
+    write_tensors(model.state_dict(), path, (METADATA_NAME, json.dumps(facts)))
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import etc_data.models
@@ -23,7 +24,8 @@ import timm
 from etc_data.cipher import Cipher
 from etc_data.errors import ManifestError, SettingsError, WrongKeyError
 from etc_data.keys import SecretKey
-from etc_data.models import encrypt_model
+from etc_data.models import encrypt_model, load_encrypted_model, model_info
+from etc_data.models.encrypted_files import PREFIX
 from etc_data.recipes.batches import Batches, open_batches
 from etc_data.recipes.checkpoints import load_weights
 from etc_data.recipes.normalize import Normalize
@@ -37,7 +39,8 @@ class TrainedModel:
 
     Attributes:
         model: from normalized images to logits, in evaluation mode.
-        facts: what the run noted: name, classes, size, mean, std, encryption of its training images.
+        facts: what is known of it: classes, size, mean, std, and the encryption of the images that it
+            is for, None if they are plain.
     """
 
     model: nn.Module
@@ -50,7 +53,7 @@ class TrainedModel:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images it was trained on, in pixels."""
+        """Height and width of the images it is for, in pixels."""
         height, width = self.facts["size"]
         return height, width
 
@@ -61,11 +64,14 @@ class TrainedModel:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "TrainedModel":
-        """Reads a file that `train` wrote.
+        """Reads a file that `train` wrote, or that of an encrypted model.
 
         Raises:
             ManifestError: it is no such file, or its weights do not suit its model.
+            ModelError: it is an encrypted model of a newer format.
         """
+        if _is_encrypted(path):
+            return cls._of_encrypted(load_encrypted_model(path).to(device))
         tensors, facts = load_weights(Path(path))
         try:
             model = timm.create_model(
@@ -77,62 +83,76 @@ class TrainedModel:
             raise ManifestError(f"{path} does not suit its model: {reason}") from None
         return cls(model.to(device).eval(), facts)
 
-    def encrypted(self, cipher: Cipher) -> nn.Module:
+    @classmethod
+    def _of_encrypted(cls, model: nn.Module) -> "TrainedModel":
+        info = model_info(model)
+        encryption = {
+            "scheme": info.scheme.name,
+            "key_id": info.key_id,
+            "key_scope": "dataset",
+            "context": info.context,
+        }
+        facts = {
+            "classes": model.num_classes,
+            "size": info.image_size,
+            "mean": info.normalization.mean,
+            "std": info.normalization.std,
+            "encryption": encryption,
+        }
+        return cls(model.eval(), facts)
+
+    def encrypted(self, cipher: Cipher) -> "TrainedModel":
         """Returns the model for images encrypted with a cipher (scenario B of the papers).
 
         Raises:
-            SettingsError: it was trained on encrypted images already.
+            SettingsError: it is for encrypted images already.
             ModelError: scheme or model do not allow it.
         """
         encryption = self.facts["encryption"]
         if encryption is not None:
             raise SettingsError(
-                f"the model was trained on images of scheme {encryption['scheme']} already",
+                f"the model is for images of scheme {encryption['scheme']} already",
                 "only a model that was trained on plain images can be encrypted",
             )
-        facts = self.facts
         model = encrypt_model(
             self.model,
             cipher,
             image_size=self.image_size,
-            mean=tuple(facts["mean"]),
-            std=tuple(facts["std"]),
+            mean=tuple(self.facts["mean"]),
+            std=tuple(self.facts["std"]),
         )
-        return model.eval()
+        return self._of_encrypted(model)
 
 
-def check_images(facts: dict[str, Any], encryption: dict[str, Any] | None) -> None:
-    """Checks that images are encrypted as those were that a model learned from.
+def check_images(expected: dict[str, Any] | None, met: dict[str, Any] | None) -> None:
+    """Checks that images are encrypted as those are that a model is for.
 
     Args:
-        facts: of the model.
-        encryption: of the images; None if they are plain.
+        expected: the encryption that a model is for; None if it is for plain images.
+        met: the encryption of the images.
 
     Raises:
         WrongKeyError: they have another key.
         SettingsError: they differ otherwise.
     """
-    learned = facts["encryption"]
-    names = ("scheme", "key_scope", "context")
-    if (learned is None) != (encryption is None):
-        kinds = ["plain" if e is None else f"encrypted ({e['scheme']})" for e in (learned, encryption)]
-        raise SettingsError(
-            f"the model learned from {kinds[0]} images, but these are {kinds[1]}",
-            "--encrypt-model encrypts a model that learned from plain ones; --any tests it as it is",
-        )
-    if learned is None or encryption is None:
-        return
-    for name in names:
-        if learned[name] != encryption[name]:
+    if expected is None or met is None:
+        if expected is not met:
+            kinds = ["plain" if e is None else f"encrypted ({e['scheme']})" for e in (expected, met)]
             raise SettingsError(
-                f"the model learned from images of {name} {learned[name]!r}, but these have "
-                f"{encryption[name]!r}",
+                f"the model is for {kinds[0]} images, but these are {kinds[1]}",
+                "--encrypt-model encrypts a model for plain ones; --any tests it as it is",
+            )
+        return
+    for name in ("scheme", "key_scope", "context"):
+        if expected[name] != met[name]:
+            raise SettingsError(
+                f"the model is for images of {name.replace('_', ' ')} {expected[name]!r}, "
+                f"but these have {met[name]!r}",
                 "--any tests it all the same",
             )
-    if learned["key_scope"] == "dataset" and learned["key_id"] != encryption["key_id"]:
+    if expected["key_scope"] == "dataset" and expected["key_id"] != met["key_id"]:
         raise WrongKeyError(
-            f"the model learned from images of key {learned['key_id']}, but these have key "
-            f"{encryption['key_id']}",
+            f"the model is for images of key {expected['key_id']}, but these have key {met['key_id']}",
             "--any tests it all the same",
         )
 
@@ -142,7 +162,6 @@ def evaluate(
     data: DataSettings,
     *,
     cipher: Cipher | None = None,
-    model: nn.Module | None = None,
     batch: int = 128,
     any_images: bool = False,
 ) -> Scores:
@@ -152,19 +171,28 @@ def evaluate(
         trained: the model.
         data: source and split (`DataSettings.val`).
         cipher: encrypts plain images.
-        model: stands in for the model, such as its encrypted form.
         batch: images per step.
-        any_images: also test on images that are not encrypted as those it learned from.
+        any_images: also test on images that are not encrypted as those that the model is for.
 
     Raises:
-        WrongKeyError: the images have another key than those that the model learned from.
-        SettingsError: they are encrypted in another way.
+        WrongKeyError: the images have another key than those that the model is for.
+        SettingsError: they are encrypted in another way, or have another size.
         EtcError: the images cannot be read.
     """
     batches = open_test_batches(data, cipher, trained.image_size, batch)
-    if model is None and not any_images:
-        check_images(trained.facts, batches.encryption)
-    return score(model or trained.model, batches, trained.normalize, trained.classes)
+    if not any_images:
+        check_images(trained.facts["encryption"], batches.encryption)
+    if batches.size != trained.image_size:
+        raise SettingsError(
+            "the model is for images of {}×{} pixels, but these have {}×{}".format(
+                *trained.image_size, *batches.size
+            )
+        )
+    if batches.classes > trained.classes:
+        raise SettingsError(
+            f"the model knows {trained.classes} classes, but these images have {batches.classes}"
+        )
+    return score(trained.model, batches, trained.normalize, trained.classes)
 
 
 def open_test_batches(
@@ -196,13 +224,21 @@ def wrong_key_accuracies(
         seed: of the wrong keys, which protect nothing.
         tick: called with the number of keys done, for a progress bar.
     """
-    model = trained.encrypted(cipher)
+    encrypted = trained.encrypted(cipher)
     generator = np.random.default_rng(seed)
     accuracies = []
     for _ in range(keys):
         wrong = Cipher(
             cipher.scheme, SecretKey(generator.bytes(32)), key_scope="dataset", context=cipher.context
         )
-        accuracies.append(evaluate(trained, data, cipher=wrong, model=model).accuracy)
+        accuracies.append(evaluate(encrypted, data, cipher=wrong, any_images=True).accuracy)
         tick(1)
     return accuracies
+
+
+def _is_encrypted(path: str | Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return any(name.startswith(PREFIX) for name in file.keys())
+    except (OSError, SafetensorError):
+        return False

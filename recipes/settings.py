@@ -1,6 +1,7 @@
 """The settings of one training run: a YAML file, and ``section.name=value`` on the command line."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ class ModelSettings:
     Attributes:
         name: as timm knows it, such as ``etc_convmixer_256_8_p4`` or ``vit_base_patch16_224``.
         pretrained: start from timm's weights, fetched from the hub.
-        checkpoint: start from this local file instead.
+        checkpoint: start from this local file instead, all but its classifier.
         options: further arguments of ``timm.create_model``.
     """
 
@@ -144,24 +145,40 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks what types alone do not say."""
-        least: tuple[tuple[str, float, float], ...] = (
+        least: tuple[tuple[str, float | None, float], ...] = (
             ("epochs", self.epochs, 1),
             ("batch", self.batch, 1),
             ("seed", self.seed, 0),
             ("data.size", self.data.size, 1),
+            ("data.limit", self.data.limit, 1),
+            ("data.val_limit", self.data.val_limit, 1),
             ("data.workers", self.data.workers, 0),
             ("augment.shift", self.augment.shift, 0),
+            ("augment.grid", self.augment.grid, 1),
             ("augment.mixup", self.augment.mixup, 0),
             ("augment.cutmix", self.augment.cutmix, 0),
             ("optimizer.lr", self.optimizer.lr, 0),
+            ("optimizer.weight_decay", self.optimizer.weight_decay, 0),
+            ("optimizer.warmup", self.optimizer.warmup, 0),
+            ("optimizer.clip", self.optimizer.clip, 0),
             ("checkpoint_steps", self.checkpoint_steps, 0),
         )
         for name, value, limit in least:
-            if not value >= limit:
-                raise SettingsError(f"{name} is {value}; it must be at least {limit:g}")
-        for name, value in (("ema", self.ema), ("augment.smoothing", self.augment.smoothing)):
-            if not 0 <= value < 1:
-                raise SettingsError(f"{name} is {value}; it must be from 0 to below 1")
+            if value is not None and not limit <= value < math.inf:
+                raise SettingsError(f"{name} is {value}; it must be at least {limit:g} and finite")
+        shares = (
+            ("ema", self.ema),
+            ("augment.smoothing", self.augment.smoothing),
+            ("optimizer.momentum", self.optimizer.momentum),
+        )
+        for name, share in shares:
+            if not 0 <= share < 1:
+                raise SettingsError(f"{name} is {share}; it must be from 0 to below 1")
+        for name, values in (("data.mean", self.data.mean), ("data.std", self.data.std)):
+            if values is not None and (len(values) != 3 or not all(map(math.isfinite, values))):
+                raise SettingsError(f"{name} is {values}; it must be three finite numbers")
+        if self.data.std is not None and min(self.data.std) <= 0:
+            raise SettingsError(f"data.std is {self.data.std}; it must be positive")
         if not self.data.source:
             raise SettingsError("data.source is missing", "name shards or plain images: data.source=…")
 
@@ -206,7 +223,9 @@ def settings_from_dict(values: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise SettingsError(f"{path} has itself as a base")
     try:
         values = yaml.safe_load(path.read_text("utf-8")) or {}
     except OSError as error:
@@ -216,7 +235,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path} holds no settings but {type(values).__name__}")
     base = values.pop("base", None)
-    return values if base is None else _merged(_read(path.parent / str(base)), values)
+    if base is None:
+        return values
+    return _merged(_read(path.parent / str(base), (*above, path.resolve())), values)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -238,14 +259,15 @@ def _build(kind: Any, values: Any, prefix: str) -> Any:
     if not isinstance(values, Mapping):
         raise SettingsError(f"{prefix.rstrip('.')} is {values!r}; it must hold settings")
     types_of = typing.get_type_hints(kind)
-    given = {}
-    for name, value in values.items():
-        if name not in types_of:
-            raise SettingsError(
-                f"{prefix}{name} is no setting", f"known are {', '.join(prefix + n for n in types_of)}"
-            )
-        given[name] = _typed(types_of[name], value, f"{prefix}{name}")
-    return kind(**given)
+    unknown = [f"{prefix}{name}" for name in values if name not in types_of]
+    if unknown:
+        raise SettingsError(
+            f"{', '.join(unknown)} {'is no setting' if len(unknown) == 1 else 'are no settings'}",
+            f"known are {', '.join(prefix + name for name in types_of)}",
+        )
+    return kind(
+        **{name: _typed(types_of[name], value, f"{prefix}{name}") for name, value in values.items()}
+    )
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:
@@ -272,5 +294,14 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
         return str(value)
     elif type(value) is (origin or kind):
         return value
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    raise SettingsError(f"{name} is {value!r}; it must be {wanted.get(kind, origin or kind)}")
+    raise SettingsError(f"{name} is {value!r}; it must be {_WANTED[origin or kind]}")
+
+
+_WANTED: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    list: "a list",
+    dict: "names with values",
+}

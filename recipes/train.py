@@ -29,6 +29,7 @@ import etc_data.torchvision_cpu
 # isort: split
 import timm
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from timm.optim._optim_factory import create_optimizer_v2
 from timm.utils.model_ema import ModelEmaV3
 
@@ -45,7 +46,7 @@ from etc_data.recipes.normalize import Normalize
 from etc_data.recipes.schedule import learning_rate_factor
 from etc_data.recipes.scores import Scores, score
 from etc_data.recipes.settings import Settings, load_settings
-from etc_data.shards.files import publish_json, published
+from etc_data.shards.files import publish_json, published, writing
 
 _RESULTS = ("history.csv", STATE_NAME, "best.safetensors", "last.safetensors", "summary.json")
 _STEPS_PER_LOOK = 20  # at the loss: to look at it waits for the device
@@ -107,11 +108,15 @@ def make_model(settings: Settings, classes: int) -> nn.Module:
         SettingsError: timm does not know it, or not its options.
     """
     chosen = settings.model
+    if chosen.checkpoint and not Path(chosen.checkpoint).is_file():
+        raise SettingsError(f"model.checkpoint is {chosen.checkpoint}; there is no such file")
+    # timm leaves out the classifier of a file that has another number of classes.
+    local = {"file": chosen.checkpoint, "num_classes": 0} if chosen.checkpoint else None
     try:
         return timm.create_model(
             chosen.name,
-            pretrained=chosen.pretrained,
-            checkpoint_path=chosen.checkpoint or "",
+            pretrained=chosen.pretrained or local is not None,
+            pretrained_cfg_overlay=local,
             num_classes=classes,
             **chosen.options,
         )
@@ -132,9 +137,12 @@ class _Run:
 
     def __init__(self, settings: Settings, *, resume: bool, force: bool) -> None:
         self.settings = settings
-        self.accelerator = Accelerator(mixed_precision=settings.precision)
+        AcceleratorState._reset_state()  # one process may train first in one precision, then in another
+        # Told nothing, accelerate takes several processes without a GPU for so many single ones.
+        cpu = not torch.accelerator.is_available()
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision)
         self.out = Path(settings.out)
-        self.state = self._prepare_folder(resume=resume, force=force)
+        state = self._state_to_resume(resume=resume, force=force)
         torch.manual_seed(settings.seed)
         device = self.accelerator.device
         cipher = make_cipher(settings)
@@ -147,6 +155,7 @@ class _Run:
             for training in (True, False)
         )
         self.classes = max(self.train_batches.classes, self.val_batches.classes)
+        self.grid = self._grid()
         model = make_model(settings, self.classes)
         mean, std = normalization(settings, model)
         self.normalize = Normalize(mean, std).to(device)
@@ -164,42 +173,48 @@ class _Run:
         if settings.ema:
             self.ema = ModelEmaV3(model.to(device), decay=settings.ema)
         chosen = settings.optimizer
-        optimizer = create_optimizer_v2(
-            model, chosen.name, lr=chosen.lr, weight_decay=chosen.weight_decay, momentum=chosen.momentum
-        )
+        try:
+            optimizer = create_optimizer_v2(
+                model,
+                chosen.name,
+                lr=chosen.lr,
+                weight_decay=chosen.weight_decay,
+                momentum=chosen.momentum,
+            )
+        except ValueError as error:
+            raise SettingsError(f"optimizer.name is {chosen.name}: {error}") from None
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.best = 0.0
+        self.accuracy = self.best = 0.0
         self.first_epoch, self.seconds_before = 0, 0.0
         self.loader_state: dict[str, Any] | None = None
         self.sums = torch.zeros(2, device=device)  # of losses and accuracies in this epoch so far
         self.steps = 0
-        if self.state is not None:
-            self._restore(self.state)
-        self.accelerator.wait_for_everyone()
+        # Nothing is written before everything is known to be in order.
+        if state is not None:
+            self._restore(state)
+        else:
+            self._start_folder()
 
     def go(self) -> RunSummary:
         settings = self.settings
         start = time.monotonic()
-        accuracy = self.best
         main = self.accelerator.is_main_process
         with Journal(self.out, first_epoch=self.first_epoch) if main else _NoJournal() as journal:
-            if journal.rows:
-                accuracy = journal.rows[-1]["val_accuracy"]
             for epoch in range(self.first_epoch, settings.epochs):
                 began = time.monotonic()
                 loss, train_accuracy, seen = self._train_epoch(epoch, start)
                 seconds = time.monotonic() - began
                 scores = self._test()
-                accuracy, best = scores.accuracy, scores.accuracy > self.best
-                self.best = max(self.best, accuracy)
+                self.accuracy, best = scores.accuracy, scores.accuracy > self.best
+                self.best = max(self.best, self.accuracy)
                 row = {
                     "epoch": epoch,
                     "train_loss": loss,
                     "train_accuracy": train_accuracy,
                     "val_loss": scores.loss,
-                    "val_accuracy": accuracy,
+                    "val_accuracy": self.accuracy,
                     "lr": self.optimizer.param_groups[0]["lr"],
                     "images_per_second": round(seen / seconds, 1),
                     "seconds": round(seconds, 2),
@@ -213,7 +228,7 @@ class _Run:
                 self._save(epoch + 1, None, start)
         summary = RunSummary(
             self.out,
-            accuracy,
+            self.accuracy,
             self.best,
             self.seconds_before + time.monotonic() - start,
             self.parameters,
@@ -225,18 +240,12 @@ class _Run:
 
     # -- folder ---------------------------------------------------------------------------------
 
-    def _prepare_folder(self, *, resume: bool, force: bool) -> dict[str, Any] | None:
+    def _state_to_resume(self, *, resume: bool, force: bool) -> dict[str, Any] | None:
         if force and resume:
             raise SettingsError("force starts anew and resume continues; give one of them")
         state = load_state(self.out) if resume else None
-        wanted = self.settings.to_dict()
         if state is not None:
-            before = json.loads(state["settings"])
-            different = sorted(_different(before, wanted))
-            if different:
-                raise SettingsError(
-                    f"{self.out} cannot be resumed: {'; '.join(different)}", "start anew with --force"
-                )
+            self._check_same(json.loads(state["settings"]), self.settings.to_dict())
             if state["processes"] != self.accelerator.num_processes:
                 raise SettingsError(
                     f"{self.out} cannot be resumed: it ran in {state['processes']} processes, and this "
@@ -248,15 +257,28 @@ class _Run:
                 f"folder {self.out} is not empty",
                 "choose another out=…, continue it with --resume, or replace it with --force",
             )
+        return None
+
+    def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        different = sorted(_different(before, now))
+        if different:
+            raise SettingsError(
+                f"{self.out} cannot be resumed: {'; '.join(different)}",
+                "start anew with --force, or in another folder",
+            )
+
+    def _start_folder(self) -> None:
+        # A process that comes late must still find the folder as the others did.
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            self.out.mkdir(parents=True, exist_ok=True)
-            for name in _RESULTS:
-                (self.out / name).unlink(missing_ok=True)
-            with published(self.out / "settings.yaml") as file:
-                file.write(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True).encode())
+            text = yaml.safe_dump(self.settings.to_dict(), sort_keys=False, allow_unicode=True)
+            with writing(self.out):
+                self.out.mkdir(parents=True, exist_ok=True)
+                for name in _RESULTS:
+                    (self.out / name).unlink(missing_ok=True)
+                with published(self.out / "settings.yaml") as file:
+                    file.write(text.encode())
         self.accelerator.wait_for_everyone()
-        return None
 
     def _save(self, epoch: int, loader_state: dict[str, Any] | None, start: float) -> None:
         loader_states = [loader_state] * self.accelerator.num_processes
@@ -266,11 +288,13 @@ class _Run:
         if self.accelerator.is_main_process:
             state = {
                 "settings": json.dumps(self.settings.to_dict()),
+                "facts": json.dumps(self.facts),
                 "processes": self.accelerator.num_processes,
                 "epoch": epoch,
                 "loader": loader_states,
                 "steps": self.steps,
                 "sums": sums,
+                "accuracy": self.accuracy,
                 "best": self.best,
                 "seconds": self.seconds_before + time.monotonic() - start,
                 "model": self._plain(self.model).state_dict(),
@@ -284,6 +308,8 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _restore(self, state: dict[str, Any]) -> None:
+        # The same settings may name a place that holds other data by now, or another key.
+        self._check_same(json.loads(state["facts"]), self.facts)
         self._plain(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:
@@ -292,7 +318,8 @@ class _Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         rank = self.accelerator.process_index
         self.first_epoch, self.loader_state = state["epoch"], state["loader"][rank]
-        self.best, self.seconds_before = state["best"], state["seconds"]
+        self.accuracy, self.best = state["accuracy"], state["best"]
+        self.seconds_before = state["seconds"]
         self.sums += torch.tensor(state["sums"][rank], device=self.sums.device)
         self.steps = state["steps"]
 
@@ -368,7 +395,7 @@ class _Run:
             targets,
             mixup=augment.mixup,
             cutmix=augment.cutmix,
-            grid=self._grid(),
+            grid=self.grid,
             generator=torch.Generator().manual_seed(seed),
         )
         self.optimizer.zero_grad()
@@ -385,20 +412,21 @@ class _Run:
         return torch.stack([loss.detach().float(), right])
 
     def _grid(self) -> int:
-        augment, data = self.settings.augment, self.settings.data
-        if augment.grid is not None:
-            return augment.grid
-        encryption = self.train_batches.encryption
-        if encryption is None or augment.cutmix == 0:
-            return 1
-        if data.scheme is None:
-            raise SettingsError("CutMix of shards needs the grid of their blocks: augment.grid=16")
-        cipher = make_cipher(self.settings)
-        assert cipher is not None
-        return cipher.scheme.block_size
+        grid = self.settings.augment.grid or self.train_batches.grid
+        height, width = self.train_batches.size
+        if height % grid or width % grid:
+            raise SettingsError(
+                f"augment.grid is {grid}; it must divide the images' {height}×{width} pixels"
+            )
+        return grid
 
     def _test(self) -> Scores:
-        return score(self._tested(), self.val_batches, self.normalize, self.classes, self.accelerator)
+        model = self._tested()
+        if self.accelerator.num_processes > 1:
+            # Each process has statistics of its own batches; the main one's are saved.
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return score(model, self.val_batches, self.normalize, self.classes, self.accelerator)
 
     # -- words ----------------------------------------------------------------------------------
 
@@ -454,7 +482,7 @@ def _different(before: Any, now: Any, prefix: str = "") -> list[str]:
         return [
             line
             for name in names
-            if f"{prefix}{name}" not in ("out", "note", "data.workers", "checkpoint_steps")
+            if f"{prefix}{name}" not in ("out", "note", "checkpoint_steps")
             for line in _different(before.get(name), now.get(name), f"{prefix}{name}.")
         ]
     return [] if before == now else [f"{prefix[:-1]} was {before} and is {now}"]
@@ -471,7 +499,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true")
     given = parser.parse_intermixed_args(arguments)
     try:
-        train(load_settings(given.config, given.changes), resume=given.resume, force=given.force)
+        settings = load_settings(given.config, given.changes)
+        run = _Run(settings, resume=given.resume, force=given.force)
+        run.go()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # while the model lives, or gloo may hang
     except EtcError as error:
         sys.exit(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
 

@@ -20,6 +20,9 @@ from etc_data.errors import EtcError
 @click.option("--limit", type=click.IntRange(1), help="Test on at most so many images.")
 @click.option("--scheme", help="Encrypt plain images by this scheme.")
 @click.option("--context", default="", help="Of the cipher, as for encrypt.")
+@click.option(
+    "--key-scope", type=click.Choice(["dataset", "image"]), help="Of the cipher, as for encrypt."
+)
 @key_options
 @click.option(
     "--encrypt-model", "encrypt", is_flag=True, help="Encrypt the model too, with the same key."
@@ -51,6 +54,7 @@ def evaluate(
     limit: int | None,
     scheme: str | None,
     context: str,
+    key_scope: Any,
     key_path: Path | None,
     passphrase: bool,
     encrypt: bool,
@@ -63,8 +67,8 @@ def evaluate(
 ) -> None:
     """Test the classifier in WEIGHTS on a split of SOURCE: EtC shards, or plain images.
 
-    Images and model must belong together (plain and plain, or one key and scheme); --any tests other
-    pairs, such as plain images on a model of encrypted ones.
+    WEIGHTS come from train or encrypt-model. Images and model must belong together (plain and plain,
+    or one key and scheme); --any tests other pairs, such as plain images on a model of encrypted ones.
 
     \b
     Examples:
@@ -74,25 +78,30 @@ def evaluate(
       etc-data evaluate runs/plain/best.safetensors photos/ --encrypt-model --scheme ind-4 --key K \\
         --wrong-keys 100 -o report/
     """
-    if (encrypt or wrong_keys or context) and scheme is None:
-        raise click.UsageError("--encrypt-model, --wrong-keys and --context need --scheme")
+    if (encrypt or wrong_keys or context or key_scope) and scheme is None:
+        raise click.UsageError("--encrypt-model, --wrong-keys, --context and --key-scope need --scheme")
     if wrong_keys and not encrypt:
         raise click.UsageError("--wrong-keys tests an encrypted model: add --encrypt-model")
     try:
         from etc_data.recipes import evaluate as recipe
+        from etc_data.recipes.batches import manifest_of
         from etc_data.recipes.pictures import draw_wrong_keys, write_report
         from etc_data.recipes.settings import DataSettings
     except ImportError as error:
         raise EtcError(
             f"evaluation needs more packages: {error}", "pip install 'etc-data[train]'"
         ) from None
-    cipher = None if scheme is None else Cipher(scheme, load_key(key_path, passphrase), context=context)
+    cipher = None
+    if scheme is not None:
+        cipher = Cipher(scheme, load_key(key_path, passphrase), key_scope=key_scope, context=context)
     trained = recipe.TrainedModel.load(weights)
-    model = trained.encrypted(cipher) if encrypt and cipher is not None else None
+    model = trained.encrypted(cipher) if encrypt and cipher is not None else trained
+    # Shards hold encrypted images; the key is then for the model alone.
+    of_images = None if encrypt and manifest_of(source) is not None else cipher
     records: list[dict[str, Any]] = []
     for quality in qualities or (None,):
         data = DataSettings(source=source, val=split, val_limit=limit, quality=quality, workers=workers)
-        scores = recipe.evaluate(trained, data, cipher=cipher, model=model, any_images=any_images)
+        scores = recipe.evaluate(model, data, cipher=of_images, any_images=any_images)
         facts = {"weights": str(weights), "source": source, "split": split, "quality": quality}
         facts |= {"scheme": scheme, "key_id": None if cipher is None else cipher.key_id}
         facts |= {"encrypted_model": encrypt}

@@ -11,7 +11,7 @@ from etc_data.errors import SettingsError, SourceError
 from etc_data.keys import SecretKey
 from etc_data.recipes.evaluate import TrainedModel, evaluate, wrong_key_accuracies
 from etc_data.recipes.reproduce.table import Budget, Row, Table
-from etc_data.recipes.settings import Settings
+from etc_data.recipes.settings import Settings, load_settings
 from etc_data.recipes.train import train
 from etc_data.shards.files import publish_json, published
 from etc_data.sources.spec import open_source
@@ -79,8 +79,7 @@ def reproduce(
                 out=folder / row.run,
             )
             say(f"{table.name}, {budget}: run {row.run}")
-            train(settings, resume=True)
-            runs[row.run] = settings, json.loads((folder / row.run / "summary.json").read_bytes())
+            runs[row.run] = settings, _summary(settings)
         settings, summary = runs[row.run]
         ours = _accuracy(row, settings, summary, key)
         results.append(
@@ -89,6 +88,16 @@ def reproduce(
         say(f"  {row.label}: {_percent(ours)} (paper: {row.paper})")
     _write(table, results, budget, folder, runs)
     return results
+
+
+def _summary(settings: Settings) -> dict[str, Any]:
+    """Returns the summary of a run, which is made first, or finished, where it has to be."""
+    out = Path(settings.out)
+    path = out / "summary.json"
+    if not path.exists() or load_settings(out / "settings.yaml") != settings:
+        train(settings, resume=True)
+    summary: dict[str, Any] = json.loads(path.read_bytes())
+    return summary
 
 
 def _experiment_key(out: Path) -> Path:
@@ -123,7 +132,7 @@ def _accuracy(row: Row, settings: Settings, summary: Mapping[str, Any], key: Pat
         ours: tuple[float, ...] = (min(accuracies), max(accuracies))
     else:
         images = cipher if row.test == "encrypted-model" else None
-        scores = evaluate(trained, data, cipher=images, model=trained.encrypted(cipher))
+        scores = evaluate(trained.encrypted(cipher), data, cipher=images, any_images=images is None)
         ours = (scores.accuracy,)
     publish_json(cache, ours)
     return ours

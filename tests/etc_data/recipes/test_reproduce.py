@@ -1,0 +1,127 @@
+import json
+
+import pytest
+import timm
+import torch
+
+from etc_data.errors import SettingsError
+from etc_data.recipes.reproduce.run import reproduce
+from etc_data.recipes.reproduce.table import load_table, merge, read_table, table_names
+from etc_data.recipes.train import make_model
+from etc_data.schemes import Scheme
+
+BUDGETS = ("cpu", "gpu-10min", "full")
+
+TINY = """
+title: "Tiny table"
+common:
+  batch: 32
+  model: {name: etc_convmixer_256_8_p8, options: {dim: 16, depth: 1, kernel_size: 3}}
+  data: {source: digits, size: 32}
+  optimizer: {lr: 0.02}
+budgets:
+  full: {settings: {epochs: 2}}
+  gpu-10min: {settings: {epochs: 1}}
+  cpu: {note: "two epochs.", settings: {epochs: 2, data: {limit: 150, val_limit: 60}}}
+runs:
+  plain: {}
+  etc: {data: {scheme: etc-8}}
+rows:
+  - {label: plain, run: plain, paper: 90.46}
+  - {label: encrypted, run: plain, paper: 90.46, test: encrypted-model, scheme: ind-8}
+  - {label: no key, run: plain, test: plain-on-encrypted-model, scheme: ind-8}
+  - {label: wrong keys, run: plain, paper: "12–20", test: wrong-keys, scheme: ind-8, keys: 3}
+  - {label: trained on EtC, run: etc, paper: 92.72}
+"""
+
+
+@pytest.fixture
+def tiny():
+    return read_table("tiny", TINY)
+
+
+def test_the_six_tables_are_there():
+    assert table_names() == [
+        "iijima-table1",
+        "lin2024-table2",
+        "maungmaung2022-table2",
+        "maungmaung2022-table3",
+        "qi2022-convmixer-table1",
+        "qi2022-vit-table1",
+    ]
+    with pytest.raises(SettingsError, match=r"^table 'x' is unknown; known are iijima-table1, "):
+        load_table("x")
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("name", table_names())
+def test_every_run_of_every_table_has_valid_settings_and_a_network(name, budget, tmp_path):
+    table = load_table(name)
+    assert {row.run for row in table.rows} == set(table.runs[budget])
+    for run in table.runs[budget]:
+        settings = table.settings(run, budget, source="x", val="val", key=tmp_path / "k", out=tmp_path)
+        assert (settings.data.key is None) == (settings.data.scheme is None)
+        if settings.data.scheme:
+            Scheme.preset(settings.data.scheme).check_size(settings.data.size, settings.data.size)
+        assert timm.is_model(settings.model.name.partition(".")[0])
+        if budget == "cpu":
+            pixels = torch.zeros(1, 3, settings.data.size, settings.data.size)
+            model = make_model(settings, 10).eval()
+            assert model(pixels).shape == (1, 10)
+            rows = [row for row in table.rows if row.run == run and row.scheme]
+            assert all(Scheme.preset(row.scheme) for row in rows)
+    if budget != "full":
+        assert table.notes[budget]
+
+
+def test_a_table_is_filled_once(tiny, digits, tmp_path):
+    said = []
+    results = reproduce(tiny, {"digits": str(digits)}, tmp_path, say=said.append)
+    plain, encrypted, _, wrong, _ = (result.ours for result in results)
+    assert plain == encrypted
+    assert wrong[0] <= wrong[1] < plain[0]
+    folder = tmp_path / "tiny" / "cpu"
+    table = (folder / "table.md").read_text()
+    assert "**Scaled down (cpu)**: two epochs." in table
+    assert f"| plain | 90.46 | {100 * plain[0]:.2f} | 2 | 150 | " in table
+    assert "| wrong keys | 12–20 | " in table
+    assert [row["paper"] for row in json.loads((folder / "table.json").read_bytes())][:2] == [90.46] * 2
+
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if "table" not in path.name}
+    again = reproduce(tiny, {"digits": str(digits)}, tmp_path)
+    assert again == results
+    assert (folder / "table.md").read_text() == table
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_table_that_was_stopped_goes_on(tiny, digits, tmp_path):
+    def stop(line):
+        if "run etc" in line:
+            raise KeyboardInterrupt
+
+    sources = {"digits": str(digits)}
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(tiny, sources, tmp_path, say=stop)
+    done = tmp_path / "tiny" / "cpu" / "plain" / "last.safetensors"
+    before = done.stat().st_mtime_ns
+    assert len(reproduce(tiny, sources, tmp_path)) == 5
+    assert done.stat().st_mtime_ns == before
+
+
+def test_other_settings_are_no_cache(tiny, digits, tmp_path):
+    reproduce(tiny, {"digits": str(digits)}, tmp_path, budget="gpu-10min")
+    other = read_table("tiny", TINY.replace("epochs: 1", "epochs: 2"))
+    with pytest.raises(SettingsError, match="epochs was 1 and is 2"):
+        reproduce(other, {"digits": str(digits)}, tmp_path, budget="gpu-10min")
+
+
+def test_a_missing_data_set_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="needs data sets imagenette"):
+        reproduce(load_table("maungmaung2022-table2"), {"cifar10": "x"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_later_layers_override_earlier_ones():
+    layers = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "d": {"e": 5}}, {}
+    assert merge(*layers) == {"a": {"b": 4, "c": 2}, "d": {"e": 5}}
+    assert layers[0] == {"a": {"b": 1, "c": 2}, "d": 3}
