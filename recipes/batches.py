@@ -4,6 +4,7 @@ All that is random in a batch follows from (seed, epoch, step), so that a run wh
 on exactly as it would have.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,14 +146,17 @@ class ShardBatches:
             seed=settings.seed,
             batch_size=settings.batch,
         )
-        self._loader = StatefulDataLoader(
-            self._dataset,
-            batch_size=settings.batch,
-            num_workers=data.workers,
-            multiprocessing_context="spawn" if data.workers else None,
-            pin_memory=device.type == "cuda",
-            persistent_workers=data.workers > 0,
-        )
+        with warnings.catch_warnings():
+            # torchdata 0.11 calls what torch 2.13 has given up.
+            warnings.filterwarnings("ignore", ".*set_vital", UserWarning)
+            self._loader = StatefulDataLoader(
+                self._dataset,
+                batch_size=settings.batch,
+                num_workers=data.workers,
+                multiprocessing_context="spawn" if data.workers else None,
+                pin_memory=device.type == "cuda",
+                persistent_workers=data.workers > 0,
+            )
         self._device = device
         self.samples = self._dataset.samples
         self.classes = manifest.classes

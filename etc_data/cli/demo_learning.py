@@ -40,7 +40,7 @@ def learn_digits(folder: Path, key_path: Path) -> None:
     key = SecretKey.load(key_path)
     plain = folder / "digits"
     count = _save_digits(plain)
-    say(f"digits    {count} images in {plain}; a ConvMixer learns them, {_EPOCHS} epochs each time")
+    say(f"digits    {plain} ({count} images; a ConvMixer learns them, {_EPOCHS} epochs each time)")
     shards = folder / "digits-etc"
     write_shards(plain, shards, Cipher(f"etc-{_BLOCK}", key), size=_SIZE)
 
@@ -52,7 +52,7 @@ def learn_digits(folder: Path, key_path: Path) -> None:
                 "note": "demo",
                 "model": {
                     "name": "etc_convmixer_256_8_p8",
-                    "options": {"dim": 64, "depth": 3, "kernel_size": 5},
+                    "options": {"dim": 48, "depth": 2, "kernel_size": 5},
                 },
                 "data": {"source": str(source), "size": _SIZE, "workers": 0},
                 "optimizer": {"lr": 0.01, "schedule": "triangular"},
@@ -85,7 +85,9 @@ def learn_digits(folder: Path, key_path: Path) -> None:
     )
     for name, text in cases:
         say(f"accuracy  {name}: {text}")
-    say(f"pictures  {folder}/runs/*/curves.png, {folder}/report/confusion.png, wrong-keys.png")
+    say(f"curves    {folder / 'runs' / 'plain' / 'curves.png'}")
+    say(f"classes   {folder / 'report' / 'confusion.png'}")
+    say(f"keys      {folder / 'report' / 'wrong-keys.png'}")
 
 
 def _save_digits(folder: Path) -> int:

@@ -131,7 +131,9 @@ def _termination_raised() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Once terminated, the process is on its way out, and a second signal shall not change how.
+        if signal.getsignal(signal.SIGTERM) == _raise_terminated:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _raise_terminated(*_: object) -> None:

@@ -41,21 +41,26 @@ def run_jobs_on_ray(
     ray = _import_ray()
     try:
         with _connected(ray, workers) as is_own:
-            if is_own:
-                most = workers * _JOBS_AHEAD_PER_WORKER
-            else:
-                # Nothing but their number limits the tasks there, and the staging folder is of this
-                # machine: a worker elsewhere has its own for temporary files.
-                most, destination = workers, replace(destination, staging=None)
-            yield from _collect(ray, jobs, destination, most, tick)
+            if not is_own:
+                # It is of this machine; a worker elsewhere has its own for temporary files.
+                destination = replace(destination, staging=None)
+            yield from _collect(ray, jobs, destination, workers, tick, is_own=is_own)
     finally:
         # Tasks that were killed could not remove what they had half written.
         destination.remove_leftovers()
 
 
 def _collect(
-    ray: Any, jobs: Iterable[ShardJob], destination: Destination, most: int, tick: Callable[[int], None]
+    ray: Any,
+    jobs: Iterable[ShardJob],
+    destination: Destination,
+    workers: int,
+    tick: Callable[[int], None],
+    *,
+    is_own: bool,
 ) -> Iterator[ShardResult]:
+    # On the cluster of others nothing but their number limits the tasks that run.
+    most = workers * _JOBS_AHEAD_PER_WORKER if is_own else workers
     task = ray.remote(max_retries=_MOST_RETRIES)(_run_task)
     running: list[Any] = []
     waiting = iter(jobs)
@@ -65,7 +70,9 @@ def _collect(
                 job = next(waiting, None)
                 if job is None:
                     break
-                running.append(task.remote(job, destination))
+                # Ray writes large arguments to its disk when memory runs short.  So the items go by
+                # themselves, and the key with what is left, which is small enough to go in the call.
+                running.append(task.remote(replace(job, items=()), job.items, destination))
             if not running:
                 return
             done, running = ray.wait(running, num_returns=1)
@@ -73,15 +80,16 @@ def _collect(
             tick(len(result.samples) + len(result.failures))
             yield result
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
-        if running:
+        # A cluster of our own ends with the run, and its tasks with it.
+        if running and not is_own:
+            for reference in running:
+                ray.cancel(reference)  # raises in the task, which then cleans up
             ray.wait(running, num_returns=len(running), timeout=_CANCEL_SECONDS)
 
 
-def _run_task(job: ShardJob, destination: Destination) -> ShardResult | EtcError:
+def _run_task(job: ShardJob, items: Any, destination: Destination) -> ShardResult | EtcError:
     try:
-        return write_shard(job, destination, lambda: None)
+        return write_shard(replace(job, items=items), destination, lambda: None)
     except EtcError as error:
         return error  # as it is; raised, Ray would wrap it
 

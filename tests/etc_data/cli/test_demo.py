@@ -64,9 +64,9 @@ def test_data_sets_are_whole_and_sealed_with_the_key(demo):
     folder, _ = demo
     key = SecretKey.load(folder / "demo.key")
     sets = [path.parent for path in folder.glob("*/manifest.json")]
-    assert len(sets) == 6
+    assert len(sets) == 7
     counts = {verify_shards(path, key=key).samples for path in sets}
-    assert counts == {len(list((folder / "photos").rglob("*.png")))}
+    assert counts == {len(list((folder / name).rglob("*.png"))) for name in ("photos", "digits")}
 
 
 def test_secret_is_not_shown(demo):

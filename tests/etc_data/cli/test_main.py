@@ -55,7 +55,7 @@ def test_examples_in_the_help_use_options_that_exist(etc, name):
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["encode"], "no such command 'encode'", "etc-data --help shows the options"),
+        (["fly"], "no such command 'fly'", "etc-data --help shows the options"),
         (["--bogus"], "no such option", "etc-data --help shows the options"),
         (["verify", "--bogus"], "no such option", "etc-data verify --help shows the options"),
         (["keygen"], "missing argument 'KEY'", "etc-data keygen --help shows the options"),

@@ -20,7 +20,9 @@ EXTRAS = {
 
 def minimums(requirements: list[str]) -> dict[str, str]:
     return dict(
-        re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", entry).groups() for entry in requirements
+        re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", entry).groups()
+        for entry in requirements
+        if not entry.startswith("etc-data[")  # another extra
     )
 
 

@@ -148,7 +148,7 @@ def test_a_wrong_password_raises_once_and_is_not_shown(proxy, login, capfd, tmp_
     assert proxy.connections == 1
     assert "secret" not in "".join(capfd.readouterr())
     for ask in (
-        storage.names,
+        storage.sizes,
         lambda: storage.size("a"),
         lambda: storage.download("a", tmp_path / "a"),
     ):
@@ -198,7 +198,7 @@ def test_a_server_that_is_down_raises_after_its_tries(tmp_path):
     asks = (
         lambda: storage.read("a"),
         lambda: storage.size("a"),
-        storage.names,
+        storage.sizes,
         lambda: storage.download("a", tmp_path / "a"),
     )
     for ask in asks:

@@ -195,7 +195,7 @@ def test_tar_command_lists_the_members(written):
 
 def test_importing_the_writer_does_not_bring_torch(environment):
     # torch costs every worker process a second and 180 MB.
-    program = "import sys, etc_data.shards, etc_data.shards.engine; print('torch' in sys.modules)"
+    program = "import sys, etc_data.shards, etc_data.shards.writer; print('torch' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )

@@ -10,8 +10,8 @@ from etc_data.cipher import Cipher
 from etc_data.errors import DamagedShardError, ManifestError, WrongKeyError
 from etc_data.keys import SecretKey
 from etc_data.shards import verify_shards, write_shards
-from etc_data.shards.manifest import Manifest
 from etc_data.shards.data_set import DataSet
+from etc_data.shards.manifest import Manifest
 from etc_data.shards.verify import check_shard, open_shard
 
 SHARDS = ("train-000000.tar", "train-000001.tar", "train-000002.tar", "val-000000.tar")

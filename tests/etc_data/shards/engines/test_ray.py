@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -215,6 +216,15 @@ def test_jobs_are_made_as_they_are_needed(cluster, out, job):
     after = names(out)
     time.sleep(0.5)
     assert names(out) == after
+
+
+def test_key_goes_with_what_ray_keeps_in_memory(job):
+    # Ray may write an argument of more than 100 kB to its disk; the engine sends the items apart.
+    job = job(0)
+    with_key, without = replace(job, items=()), job.items * 10_000
+    assert bytes(range(32)) in ray.cloudpickle.dumps(with_key)
+    assert len(ray.cloudpickle.dumps(with_key)) < 50_000
+    assert bytes(range(32)) not in ray.cloudpickle.dumps(without)
 
 
 def test_no_jobs_give_no_results(cluster, out):
