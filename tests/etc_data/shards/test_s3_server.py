@@ -102,7 +102,7 @@ def test_a_bucket_is_a_folder_too(s3_server, source):
     storage = RemoteStorage("s3://whole")
     assert sorted(storage.sizes()) == []
     storage.upload(source, "a.tar")
-    assert sorted(storage.sizes()) == {"a.tar": 3_000_000}
+    assert sorted(storage.sizes()) == ["a.tar"]
 
 
 def test_an_upload_replaces_what_was_there(storage, folder, source):
@@ -242,7 +242,7 @@ def test_a_server_that_fails_for_a_while_is_asked_again(storage, proxy, status, 
     for ask, expected in (
         (lambda: storage.read("a.tar"), CONTENT),
         (lambda: storage.size("a.tar"), len(CONTENT)),
-        (storage.sizes, ["a.tar"]),
+        (storage.sizes, {"a.tar": len(CONTENT)}),
         (lambda: storage.download("a.tar", tmp_path / "copy"), None),
         (lambda: storage.delete("a.tar"), None),
     ):
