@@ -195,6 +195,8 @@ def _encrypt_folder(
     splits, limit = options.pop("splits"), options.pop("limit")
     images = Selection(open_source(source), splits=splits or None, limit=limit)
     options |= {name: options[name] == "keep" for name in ("labels", "class_names")}
+    if options["class_names"] and not options["labels"]:
+        raise click.UsageError("--class-names keep needs --labels keep")
     if options["force"] and options["resume"]:
         raise click.UsageError("--force starts anew and --resume continues: give one of them")
     name = str(open_storage(out)) if is_url(out) else out  # whose URL may hold a password

@@ -176,7 +176,7 @@ class Manifest:
             known = "it does not exist" if not folder.exists() else "it has no manifest.json"
             raise ManifestError(
                 f"{folder} is no finished data set: {known}",
-                "the manifest is written last; run the encryption again",
+                "the manifest is written last; encrypt again with --resume",
             ) from None
         except OSError as error:
             raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
@@ -188,7 +188,7 @@ class Manifest:
         except FileNotFoundError:
             raise ManifestError(
                 f"{storage} is no finished data set: it has no manifest.json",
-                "the manifest is written last; check the URL, or run the encryption again",
+                "the manifest is written last; check the URL, or encrypt again with --resume",
             ) from None
 
     @classmethod

@@ -168,6 +168,8 @@ def write_shards(
     check_counts(workers=workers, samples_per_shard=samples_per_shard)
     if engine not in _RUN_JOBS:
         raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(_RUN_JOBS)}")
+    if class_names and not labels:
+        raise ValueError("class_names needs labels: without them the manifest has no classes to name")
     if force and resume:
         raise ValueError("force starts anew and resume continues; give one of them")
     if isinstance(source, str | os.PathLike):

@@ -105,7 +105,7 @@ def test_failure_is_one_line_and_exit_1(command, tmp_path):
     result = command("verify", tmp_path)
     assert (result.code, result.out) == (1, "")
     assert result.error == f"{tmp_path} is no finished data set: it has no manifest.json"
-    assert result.hint == "the manifest is written last; run the encryption again"
+    assert result.hint == "the manifest is written last; encrypt again with --resume"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
