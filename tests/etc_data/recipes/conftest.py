@@ -23,9 +23,13 @@ HOME = Path(etc_data.__file__).parents[1]
 SIZE = 32
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread():
+    """Sums come out alike only on as many threads; other tests of this process may choose others."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +125,7 @@ def trained(tmp_path_factory, digits, make_settings):
     """The folder of a run on plain digits of five epochs."""
     from etc_data.recipes.train import train
 
+    torch.set_num_threads(1)  # a fixture of the session comes before `one_thread`
     out = tmp_path_factory.mktemp("runs") / "plain"
     train(make_settings(digits, out, epochs=5))
     return out

@@ -79,7 +79,7 @@ def test_a_table_is_filled_once(tiny, digits, tmp_path):
     results = reproduce(tiny, {"digits": str(digits)}, tmp_path, say=said.append)
     plain, encrypted, _, wrong, _ = (result.ours for result in results)
     assert plain == encrypted
-    assert wrong[0] <= wrong[1] < plain[0]
+    assert wrong[0] <= wrong[1] < 0.4  # chance is 0.1
     folder = tmp_path / "tiny" / "cpu"
     table = (folder / "table.md").read_text()
     assert "**Scaled down (cpu)**: two epochs." in table

@@ -38,11 +38,16 @@ def assert_same_run(one, other):
     assert accuracies[0] == accuracies[1]
 
 
+def train_on_one_thread(settings):
+    torch.set_num_threads(1)
+    train(settings)
+
+
 def kill_in_the_second_epoch(settings):
     """Trains in a process of its own that is killed (SIGKILL) some steps after its first epoch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["etc_data.recipes.train"])
-    process = context.Process(target=train, args=(settings,))
+    process = context.Process(target=train_on_one_thread, args=(settings,))
     process.start()
     out = Path(settings.out)
     state = out / "state.pt"
