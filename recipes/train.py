@@ -9,6 +9,7 @@ and ends with the weights of one that was not.
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -503,7 +504,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = _Run(settings, resume=given.resume, force=given.force)
         run.go()
         if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # while the model lives, or gloo may hang
+            # As it is taken down, torch's gloo sometimes hangs or aborts; all is written by now.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
     except EtcError as error:
         sys.exit(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
 

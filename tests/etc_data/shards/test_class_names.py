@@ -62,10 +62,9 @@ def test_names_are_dropped_by_default(written):
         assert not re.search(rb"\b(cat|dog|emu)\b", path.read_bytes())
 
 
-def test_names_stay_away_where_labels_do(write):
-    value = json.loads((write(("a", "b"), labels=False) / "manifest.json").read_bytes())
-    assert (value["labels"], value["classes"]) == ("none", 0)
-    assert "class_names" not in value
+def test_names_without_labels_are_refused(write):
+    with pytest.raises(ValueError, match="class_names needs labels"):
+        write(("a", "b"), labels=False)
 
 
 def test_classes_without_names_have_none(write):
