@@ -1,6 +1,7 @@
 """Where shards are written to: a folder, or a URL reached by upload; whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 import tempfile
@@ -11,6 +12,7 @@ from typing import IO
 
 from etc_data.errors import StorageError
 from etc_data.shards.files import TEMPORARY_SUFFIX, published, writing
+from etc_data.shards.manifest import ShardEntry
 from etc_data.shards.storage import LocalStorage, RemoteStorage
 
 
@@ -84,6 +86,16 @@ class Destination:
             return
         with writing(self.storage.folder):
             (self.storage.folder / name).unlink(missing_ok=True)
+
+    def has_content_of(self, entry: ShardEntry) -> bool:
+        """Returns whether a local shard has the manifest's SHA-256: another run may have replaced it.
+
+        A remote one would have to be fetched for that, and is trusted.
+        """
+        if isinstance(self.storage, RemoteStorage) or not entry.samples:
+            return True
+        with writing(self.storage.folder), (self.storage.folder / entry.name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
 
     def remove_leftovers(self) -> None:
         """Deletes what killed processes had half written on this machine, as far as it can be."""

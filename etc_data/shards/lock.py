@@ -9,6 +9,8 @@ from pathlib import Path
 from etc_data.errors import OutputExistsError
 from etc_data.shards.files import writing
 
+_TRIES = 1000
+
 
 class FolderLock:
     """Keeps other runs of this machine away from a folder until `release`, or this process ends.
@@ -30,8 +32,11 @@ class FolderLock:
         """
         self._folder = folder
         with writing(folder):
-            while not self._acquired(mode):
-                pass
+            for _ in range(_TRIES):
+                if self._acquired(mode):
+                    return
+            self._folder.mkdir(mode=mode, parents=True, exist_ok=True)  # tells what is wrong
+            raise OutputExistsError(f"{folder} is made and removed again and again by another program")
 
     def _acquired(self, mode: int) -> bool:
         try:

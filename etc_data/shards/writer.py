@@ -272,7 +272,9 @@ def _standing(jobs: ShardJobs, destination: Destination, notes: Ledger, *, skip_
         if result is None or (result.failures and not skip_bad):
             continue
         # A shard of which no item could be read is not kept.
-        if sizes.get(name) == (result.entry.bytes if result.entry.samples else None):
+        if sizes.get(name) == (
+            result.entry.bytes if result.entry.samples else None
+        ) and destination.has_content_of(result.entry):
             tally.add(result)
             tally.resumed += result.entry.samples
     if MANIFEST_NAME in sizes and len(tally.names) < sum(jobs.shards.values()):
