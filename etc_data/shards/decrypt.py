@@ -12,7 +12,7 @@ from etc_data.shards.data_set import DataSet
 from etc_data.shards.files import published, writing
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.output import check_apart
-from etc_data.shards.storage import LocalStorage
+from etc_data.shards.storage import LocalStorage, check_local
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ def decrypt_shards(
         StorageError: the URL cannot be reached.
         EtcError: `out` cannot be written.
     """
+    check_local(out, "the folder of decrypted images")
+    if ledger is not None:
+        check_local(ledger, "a ledger")
     out = Path(out)
     data_set = DataSet.find(place, None, key, None)
     manifest = data_set.manifest

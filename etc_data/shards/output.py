@@ -14,7 +14,7 @@ from etc_data.shards.indexes import TIMM_INDEX_NAME, WIDS_INDEX_SUFFIX
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import FORMAT_NAME, MANIFEST_NAME, SPLIT_PATTERN
 from etc_data.shards.run_plan import check_same_plan
-from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
+from etc_data.shards.storage import LocalStorage, RemoteStorage, check_local, open_storage
 
 _PUBLISHED = (
     rf"{re.escape(MANIFEST_NAME)}|{re.escape(TIMM_INDEX_NAME)}"
@@ -50,6 +50,8 @@ def prepare_output(
         StorageError: the URL cannot be written to.
         EtcError: the folder cannot be made.
     """
+    if ledger is not None:
+        check_local(ledger, "a ledger")
     storage = open_storage(out)
     place = Ledger.of(out) if ledger is None else Ledger(Path(os.path.abspath(ledger)))
     folder = storage.folder if isinstance(storage, LocalStorage) else None

@@ -53,6 +53,16 @@ def is_url(place: str | os.PathLike[str]) -> bool:
     return isinstance(place, str) and _URL.match(place) is not None
 
 
+def check_local(place: str | os.PathLike[str], what: str) -> None:
+    """Checks that a place is no URL, not even one whose slashes a path has swallowed (``s3:/bucket``).
+
+    Raises:
+        StorageError: it is one, and plain images or secrets would go to a folder of that odd name.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(place)):
+        raise StorageError(f"{what} must be a folder of this machine, not {_public(os.fspath(place))}")
+
+
 def open_storage(place: str | os.PathLike[str], *, tries: int = 6) -> "LocalStorage | RemoteStorage":
     """Returns the storage of a local folder or a URL.
 

@@ -179,3 +179,9 @@ def test_damaged_ledger_is_named(tmp_path, lossless, key):
     (ledger / "samples" / "train-000002.jsonl").write_text("{}\n")
     with pytest.raises(ManifestError, match=r"the ledger's samples/train-000002\.jsonl is damaged"):
         decrypt_shards(tmp_path / "copy", tmp_path / "plain", key)
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/plain", "s3:/bucket/plain", "https://host/x"])
+def test_plain_images_do_not_go_to_a_folder_that_looks_like_a_url(written, key, out):
+    with pytest.raises(EtcError, match="must be a folder of this machine"):
+        decrypt_shards(written, out, key)

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from etc_data.cipher import Cipher
-from etc_data.errors import OutputExistsError
+from etc_data.errors import EtcError, OutputExistsError
 from etc_data.shards import ShardWriter, verify_shards, write_shards
 from etc_data.shards.lock import FolderLock
 
@@ -209,3 +209,9 @@ def test_of_two_runs_that_start_together_one_wins(tmp_path, source, environment,
         assert code == 0 or (code == 1 and ("another run is writing" in text or "not empty" in text))
         assert "Traceback" not in text
     assert verify_shards(tmp_path / "out").samples == 33
+
+
+def test_folder_on_a_disk_that_is_not_there_is_one_error(tmp_path):
+    (tmp_path / "disk").symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(EtcError, match="cannot be written"):
+        FolderLock(tmp_path / "disk" / "out.ledger")
