@@ -6,28 +6,36 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from etc_data.errors import StorageError
-from etc_data.shards.files import TEMPORARY_SUFFIX, published, writing
+from etc_data.errors import OutputExistsError, StorageError
+from etc_data.shards.files import TEMPORARY_SUFFIX, published, readable_json, writing
 from etc_data.shards.manifest import ShardEntry
 from etc_data.shards.storage import LocalStorage, RemoteStorage
+
+CLAIM_NAME = "unfinished.json"
+CLAIM_KIND = "etc-data-claim"
 
 
 @dataclass(frozen=True)
 class Destination:
     """A data set's folder that is being written; small, and made to be sent to a worker.
 
+    A folder is locked by its run; a URL cannot be.  There each run lays down a claim of its own, and
+    looks before every upload whether it is still the last one that did.
+
     Attributes:
         storage: where the files go.
         staging: a folder of this machine that keeps files until they are uploaded; None takes the
             system's folder for temporary files.  A local folder needs none.
+        claim: random, of the run; None where nobody else can write, or nothing is to be written.
     """
 
     storage: LocalStorage | RemoteStorage
     staging: Path | None = None
+    claim: str | None = None
 
     def __str__(self) -> str:
         return str(self.storage)
@@ -38,6 +46,7 @@ class Destination:
 
         Raises:
             OSError: it cannot be written on this machine.
+            OutputExistsError: another run has laid a claim to the URL meanwhile.
             StorageError: it cannot be uploaded, or did not arrive whole.
         """
         if isinstance(self.storage, LocalStorage):
@@ -48,6 +57,13 @@ class Destination:
             with published(final, temporary=temporary) as file:
                 yield file
             return
+        with self._uploading(name) as file:
+            yield file
+            self._check_claim()
+
+    @contextlib.contextmanager
+    def _uploading(self, name: str) -> Iterator[IO[bytes]]:
+        assert isinstance(self.storage, RemoteStorage)
         descriptor, path = tempfile.mkstemp(f".{name}{TEMPORARY_SUFFIX}", ".", self.staging)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -55,6 +71,53 @@ class Destination:
             self.storage.upload(Path(path), name)
         finally:
             Path(path).unlink(missing_ok=True)
+
+    def lay_claim(self) -> None:
+        """Says behind a URL that this run writes there; the runs before it stop at their next upload.
+
+        Raises:
+            StorageError: files cannot be written there, or not be deleted.
+        """
+        if self.claim is not None:
+            self.delete(CLAIM_NAME)  # else one would learn at the end that this is not allowed
+            with writing(Path(str(self))), self._uploading(CLAIM_NAME) as file:
+                file.write(self._claim_file())
+
+    def drop_claim(self) -> "Destination":
+        """Removes the claim, once all but the manifest is there; returns what needs none any more.
+
+        Raises:
+            OutputExistsError: another run has laid a claim meanwhile.
+            StorageError: it cannot be removed.
+        """
+        if self.claim is not None:
+            self._check_claim()
+            self.delete(CLAIM_NAME)
+        return replace(self, claim=None)
+
+    def is_claimed_by_another(self) -> bool:
+        """Returns whether another run writes behind the URL, or was cut off before its end.
+
+        Raises:
+            StorageError: the URL cannot be reached.
+        """
+        return self._claim_there() not in (None, self._claim_file())
+
+    def _check_claim(self) -> None:
+        if self.claim is not None and self._claim_there() != self._claim_file():
+            raise OutputExistsError(
+                f"another run writes to {self} since this one began",
+                "let that one finish; or stop it, and start anew with --force",
+            )
+
+    def _claim_there(self) -> bytes | None:
+        try:
+            return self.storage.read(CLAIM_NAME)
+        except FileNotFoundError:
+            return None
+
+    def _claim_file(self) -> bytes:
+        return readable_json({"format": f"{CLAIM_KIND}/1", "run": self.claim})
 
     def sizes(self) -> dict[str, int]:
         """Returns the size in bytes of every file that is there.
@@ -88,7 +151,7 @@ class Destination:
             (self.storage.folder / name).unlink(missing_ok=True)
 
     def has_content_of(self, entry: ShardEntry) -> bool:
-        """Returns whether a local shard has the manifest's SHA-256: another run may have replaced it.
+        """Returns whether a local shard has this SHA-256: another run may have replaced it.
 
         A remote one would have to be fetched for that, and is trusted.
         """

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,17 @@ from etc_data.shards.storage import LocalStorage, open_storage
 
 LEDGER_SUFFIX = ".ledger"
 PLAN_NAME = "plan.json"
+PLAN_KIND = "etc-data-plan"
+_README_NAME = "README.txt"
+_OWNER_NAME = "out.json"
 _SAMPLES_FOLDER = "samples"
 _DONE_FOLDER = "done"
 _STAGING_FOLDER = "staging"
-_HALF_PLAN = f".{PLAN_NAME}{TEMPORARY_SUFFIX}"
+_FIRST_FILES = (PLAN_NAME, _README_NAME, _OWNER_NAME)
+_HALF_FILES = tuple(f".{name}{TEMPORARY_SUFFIX}" for name in _FIRST_FILES)
 _OUR_FILES = re.compile(
-    rf"README\.txt|(classes|run)\.json|{re.escape(PLAN_NAME)}|{re.escape(_HALF_PLAN)}"
-    rf"|failures\.jsonl|{_SAMPLES_FOLDER}(/[^/]+\.jsonl)?|{_DONE_FOLDER}(/[^/]+\.json)?"
+    rf"{'|'.join(map(re.escape, _FIRST_FILES + _HALF_FILES))}|(classes|run)\.json|failures\.jsonl"
+    rf"|{_SAMPLES_FOLDER}(/[^/]+\.jsonl)?|{_DONE_FOLDER}(/[^/]+\.json)?"
     rf"|{_DONE_FOLDER}/\.[^/]+\.json{re.escape(TEMPORARY_SUFFIX)}"
     rf"|{_STAGING_FOLDER}(/\.[^/]+{re.escape(TEMPORARY_SUFFIX)})?"
 )
@@ -40,6 +44,19 @@ _README = """\
 This folder is for the owner of the key alone: it tells which encrypted sample is which photo.
 Upload the folder beside it, never this one.  Without it, an unfinished run cannot be resumed.
 """
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The data set that a ledger is of.
+
+    Attributes:
+        out: its folder or URL.
+        claim: of the run where `out` is a URL, see `Destination`; else None.
+    """
+
+    out: str
+    claim: str | None
 
 
 class Ledger:
@@ -59,8 +76,8 @@ class Ledger:
         storage = open_storage(out)
         if not isinstance(storage, LocalStorage):
             return cls(Path.cwd() / f"{str(storage).rpartition('/')[2]}{LEDGER_SUFFIX}")
-        # An absolute path, since "." has no name to put the suffix to.
-        path = Path(os.path.abspath(storage.folder))
+        # Resolved, so that a folder has one ledger, by whatever link it is reached.
+        path = Path(os.path.realpath(storage.folder))
         return cls(path.parent / f"{path.name}{LEDGER_SUFFIX}")
 
     @property
@@ -89,26 +106,37 @@ class Ledger:
         """Lets other runs in; if the ledger holds nothing, it is removed."""
         self._locks.close()
 
-    def create(self, plan: dict[str, Any] | None) -> None:
+    def create(self, plan: dict[str, Any] | None, owner: "Owner") -> None:
         """Fills the folder with a note to the owner and with what the run is about to do.
 
         Args:
             plan: what a later run must agree with to continue; None where none can.
+            owner: the data set that the ledger is of.
         """
         with writing(self.folder):
             self.folder.chmod(0o700)
             # The plan comes first and goes last, so that the rest is always known as its run's.
             if plan is not None:
-                self._publish(PLAN_NAME, plan)
+                self._publish(PLAN_NAME, readable_json(plan))
+            self._publish(_README_NAME, _README.encode())
+            self._publish(_OWNER_NAME, readable_json(asdict(owner)))
             for name in (_SAMPLES_FOLDER, _DONE_FOLDER, _STAGING_FOLDER):
                 (self.folder / name).mkdir(mode=0o700, exist_ok=True)
-            self._write("README.txt", _README.encode())
 
     def is_empty(self) -> bool:
         """Returns whether no run has left anything in the folder, or there is none."""
         return not self.folder.exists() or all(
-            path.name == _HALF_PLAN for path in self.folder.iterdir()
+            path.name in _HALF_FILES for path in self.folder.iterdir()
         )
+
+    def is_ours(self) -> bool:
+        """Returns whether a run has written what is in the folder: names alone would not tell."""
+        with contextlib.suppress(OSError):
+            if (self.folder / _README_NAME).read_bytes() == _README.encode():
+                return True
+        with contextlib.suppress(OSError, ManifestError):
+            return str((self.read_plan() or {}).get("format")).startswith(f"{PLAN_KIND}/")
+        return False
 
     def foreign_file(self) -> str | None:
         """Returns the name of something in the folder that no ledger holds, or None."""
@@ -121,7 +149,9 @@ class Ledger:
     def clear(self) -> None:
         """Deletes what an earlier run wrote; the folder itself, and the lock on it, stay."""
         with writing(self.folder):
-            for path in sorted(self.folder.iterdir(), key=lambda path: path.name == PLAN_NAME):
+            # Without a plan or a note the rest would be nobody's.
+            last = [_README_NAME, PLAN_NAME]
+            for path in sorted(self.folder.iterdir(), key=lambda path: (path.name in last, path.name)):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
@@ -138,6 +168,13 @@ class Ledger:
             raise ManifestError(f"the ledger's {PLAN_NAME} is damaged: it is no plan")
         return plan
 
+    def read_owner(self) -> Owner | None:
+        """Returns the data set that the ledger is of; None if it does not tell, or no more."""
+        try:
+            return Owner(**self._read_json(_OWNER_NAME))
+        except (ManifestError, TypeError):
+            return None
+
     def write_result(self, result: ShardResult) -> None:
         """Notes that a shard is written, and which of its samples is which item."""
         entry = result.entry
@@ -149,7 +186,8 @@ class Ledger:
             "failures": [[failure.item, failure.reason] for failure in result.failures],
             "source_bytes": result.source_bytes,
         }
-        self._publish(_done_name(entry.name), record | {"check": _check(record, samples)})
+        record |= {"check": _check(record, samples)}
+        self._publish(_done_name(entry.name), readable_json(record))
 
     def read_result(self, shard: str) -> ShardResult | None:
         """Returns what `write_result` noted of a shard, or None if that is not all there, unharmed."""
@@ -208,9 +246,9 @@ class Ledger:
         except (ValueError, RecursionError):
             raise ManifestError(f"the ledger's {name} is damaged: it is not JSON") from None
 
-    def _publish(self, name: str, value: Any) -> None:
+    def _publish(self, name: str, data: bytes) -> None:
         """Writes what another run will trust: whole, or not at all."""
-        path, data = self.folder / name, readable_json(value)
+        path = self.folder / name
         with writing(path):
             if not _holds(path, data):
                 with published(path) as file:

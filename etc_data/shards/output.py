@@ -4,20 +4,22 @@ import contextlib
 import json
 import os
 import re
+import secrets
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from etc_data.errors import ManifestError, OutputExistsError, SourceError, StorageError
-from etc_data.shards.destination import Destination
+from etc_data.shards.destination import CLAIM_KIND, CLAIM_NAME, Destination
 from etc_data.shards.files import TEMPORARY_SUFFIX, writing
 from etc_data.shards.indexes import TIMM_INDEX_NAME, WIDS_INDEX_SUFFIX
-from etc_data.shards.ledger import Ledger
+from etc_data.shards.ledger import Ledger, Owner
 from etc_data.shards.manifest import FORMAT_NAME, MANIFEST_NAME, SPLIT_PATTERN
 from etc_data.shards.run_plan import check_same_plan
-from etc_data.shards.storage import LocalStorage, RemoteStorage, check_local, open_storage
+from etc_data.shards.storage import LocalStorage, RemoteStorage, check_local, is_url, open_storage
 
 _PUBLISHED = (
-    rf"{re.escape(MANIFEST_NAME)}|{re.escape(TIMM_INDEX_NAME)}"
+    rf"{re.escape(MANIFEST_NAME)}|{re.escape(TIMM_INDEX_NAME)}|{re.escape(CLAIM_NAME)}"
     rf"|{SPLIT_PATTERN}-[0-9]{{6}}\.tar|{SPLIT_PATTERN}{re.escape(WIDS_INDEX_SUFFIX)}"
 )
 _TEMPORARY = rf"\.([a-z0-9_]{{8}}\.)?({_PUBLISHED}){re.escape(TEMPORARY_SUFFIX)}"
@@ -53,32 +55,32 @@ def prepare_output(
     if ledger is not None:
         check_local(ledger, "a ledger")
     storage = open_storage(out)
-    place = Ledger.of(out) if ledger is None else Ledger(Path(os.path.abspath(ledger)))
+    notes = Ledger.of(out) if ledger is None else Ledger(Path(os.path.abspath(ledger)))
     folder = storage.folder if isinstance(storage, LocalStorage) else None
     if isinstance(storage, LocalStorage):
-        _check_folder(storage.folder, place.folder, source)
+        _check_folder(storage.folder, notes.folder, source)
     else:
         storage.check_writable()
         if source is not None:
-            check_apart(place.folder, source)
-        if plan is not None:
-            plan = plan | {"out": str(storage)}
-    destination = Destination(storage, place.staging)
+            check_apart(notes.folder, source)
     is_new = folder is not None and not folder.exists()
-    place.lock(folder)
+    notes.lock(folder)
     try:
-        _check_owner(place, None if folder else str(storage))
-        present = _what_may_go(destination, place)
-        if not (resume and _may_resume(destination, present, place, plan)):
-            _start_anew(destination, present, place, force=force, plan=plan)
+        place = _Place(storage, notes)
+        place.check_owner(force=force)
+        present = place.what_may_go()
+        if resume and place.may_resume(present, plan):
+            destination = place.resume(plan)
+        else:
+            destination = place.start_anew(present, plan, force=force)
         destination.remove_leftovers()
     except BaseException:
         if folder is not None and is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        place.unlock()
+        notes.unlock()
         raise
-    return destination, place
+    return destination, notes
 
 
 def _check_folder(out: Path, ledger: Path, source: Path | None) -> None:
@@ -102,101 +104,157 @@ def _check_folder(out: Path, ledger: Path, source: Path | None) -> None:
         )
 
 
-def _check_owner(ledger: Ledger, url: str | None) -> None:
-    """Checks that the ledger is not that of another URL's data set; a folder's moves with it."""
-    with contextlib.suppress(ManifestError):
-        other = (ledger.read_plan() or {}).get("out", url)
-        if other != url:
+@dataclass(frozen=True)
+class _Place:
+    """A data set's place and its ledger, which is locked."""
+
+    storage: LocalStorage | RemoteStorage
+    ledger: Ledger
+
+    def __str__(self) -> str:
+        return str(self.storage)
+
+    @property
+    def _out(self) -> str:
+        if isinstance(self.storage, LocalStorage):
+            return os.path.realpath(self.storage.folder)
+        return str(self.storage)
+
+    def _destination(self, owner: Owner) -> Destination:
+        return Destination(self.storage, self.ledger.staging, owner.claim)
+
+    def check_owner(self, *, force: bool) -> None:
+        """Checks that the ledger is not that of another data set; that of a folder moves with it."""
+        owner = self.ledger.read_owner()
+        if owner is None or owner.out == self._out:
+            return
+        is_here = not is_url(owner.out) and not is_url(self._out)
+        if is_here and not (force and LocalStorage(Path(owner.out)).sizes()):
+            return
+        raise OutputExistsError(
+            f"{self.ledger.folder} is the ledger of {owner.out}", "name another folder with --ledger"
+        )
+
+    def what_may_go(self) -> list[str]:
+        """Returns the names of what stands there, once it is clear that all of it is ours."""
+        if isinstance(self.storage, LocalStorage):
+            with writing(self.storage.folder):
+                paths = sorted(self.storage.folder.iterdir()) if self.storage.folder.exists() else []
+                folders = {path.name for path in paths if path.is_dir()}
+                present = [path.name for path in paths]
+        else:
+            present, folders = sorted(self.storage.sizes()), set()
+        foreign = [name for name in present if not _OUR_FILES.fullmatch(name) or name in folders]
+        if foreign:
             raise OutputExistsError(
-                f"{ledger.folder} is the ledger of {other}", "name another folder with --ledger"
+                f"folder {self} holds files that are not of a data set, such as {foreign[0]}",
+                "choose an empty folder; other files are never deleted, not even with --force",
             )
-
-
-def _may_resume(
-    destination: Destination, present: list[str], ledger: Ledger, plan: dict[str, Any] | None
-) -> bool:
-    """Returns whether there is something to continue, and not something else."""
-    try:
-        before = ledger.read_plan()
-    except ManifestError as error:
-        raise ManifestError(
-            f"{destination} cannot be resumed: {error}", "start anew with --force"
-        ) from None
-    if before is None:
-        if present or not ledger.is_empty():
+        stranger = self.ledger.foreign_file()
+        if stranger is not None:
             raise OutputExistsError(
-                f"{destination} cannot be resumed: {ledger.folder} does not tell what was written",
-                "name its ledger with --ledger, or start anew with --force",
+                f"{self.ledger.folder} holds files that are not of a ledger, such as {stranger}",
+                "choose another folder; other files are never deleted, not even with --force",
             )
-        return False
-    assert plan is not None
-    check_same_plan(before, plan, str(destination))
-    ledger.create(plan)
-    return True
+        # Every webdataset calls its shards as we do; the manifest or the ledger tells whose they are.
+        if present and not self.ledger.is_ours() and not _is_ours(self.storage):
+            raise OutputExistsError(
+                f"folder {self} holds {present[0]}, but no manifest of etc-data and no ledger",
+                "if this was a data set of etc-data, delete it by hand",
+            )
+        return present
+
+    def may_resume(self, present: list[str], plan: dict[str, Any] | None) -> bool:
+        """Returns whether there is something to continue, and not something else."""
+        try:
+            before = self.ledger.read_plan()
+        except ManifestError as error:
+            raise ManifestError(
+                f"{self} cannot be resumed: {error}", "start anew with --force"
+            ) from None
+        if before is None:
+            if present or not self.ledger.is_empty():
+                raise OutputExistsError(
+                    f"{self} cannot be resumed: {self.ledger.folder} does not tell what was written",
+                    "name its ledger with --ledger, or start anew with --force",
+                )
+            return False
+        assert plan is not None
+        check_same_plan(before, plan, str(self))
+        return True
+
+    def resume(self, plan: dict[str, Any] | None) -> Destination:
+        """Makes all ready to go on with what the ledger's run has begun.
+
+        Raises:
+            OutputExistsError: behind the URL another run writes, or did.
+        """
+        owner = self.ledger.read_owner()
+        # Where the run before was killed too early to say, a claim that stands is not its own.
+        owner = self._new_owner() if owner is None else replace(owner, out=self._out)
+        destination = self._destination(owner)
+        if owner.claim is not None and destination.is_claimed_by_another():
+            raise OutputExistsError(
+                f"{self} cannot be resumed: another run writes there, or was cut off",
+                "continue that one, with its own --ledger; or start anew with --force",
+            )
+        self.ledger.create(plan, owner)
+        return destination
+
+    def start_anew(
+        self, present: list[str], plan: dict[str, Any] | None, *, force: bool
+    ) -> Destination:
+        """Makes all ready for a data set from the beginning.
+
+        Raises:
+            OutputExistsError: one stands there, and `force` is not set.
+        """
+        if not force and (present or not self.ledger.is_empty()):
+            there = f"folder {self} is not empty" if present else f"{self.ledger.folder} exists"
+            raise OutputExistsError(
+                there,
+                "choose another folder, replace the data set with --force, or continue it with "
+                "--resume",
+            )
+        if not self.ledger.is_empty() and not self.ledger.is_ours():
+            raise OutputExistsError(
+                f"{self.ledger.folder} was not written by etc-data, although its names look so",
+                "choose another folder; other files are never deleted, not even with --force",
+            )
+        owner = self._new_owner()
+        destination = self._destination(owner)
+        # Without its manifest the old data set is none, so no reader meets a mixture.
+        for name in sorted(present, key=lambda name: name != MANIFEST_NAME):
+            destination.delete(name)
+        self.ledger.clear()
+        self.ledger.create(plan, owner)
+        destination.lay_claim()
+        return destination
+
+    def _new_owner(self) -> Owner:
+        is_local = isinstance(self.storage, LocalStorage)
+        return Owner(self._out, None if is_local else secrets.token_hex(16))
 
 
-def _start_anew(
-    destination: Destination,
-    present: list[str],
-    ledger: Ledger,
-    *,
-    force: bool,
-    plan: dict[str, Any] | None,
-) -> None:
-    if not force and (present or not ledger.is_empty()):
-        what = f"folder {destination} is not empty" if present else f"{ledger.folder} exists"
-        raise OutputExistsError(
-            what,
-            "choose another folder, replace the data set with --force, or continue it with --resume",
-        )
-    # Without its manifest the old data set is none, so no reader meets a mixture.
-    for name in sorted(present, key=lambda name: name != MANIFEST_NAME):
-        destination.delete(name)
-    ledger.clear()
-    ledger.create(plan)
-
-
-def _what_may_go(destination: Destination, ledger: Ledger) -> list[str]:
-    """Returns the names of what stands there, once it is clear that all of it is ours."""
-    storage = destination.storage
-    if isinstance(storage, LocalStorage):
-        with writing(storage.folder):
-            paths = sorted(storage.folder.iterdir()) if storage.folder.exists() else []
-            folders = {path.name for path in paths if path.is_dir()}
-            present = [path.name for path in paths]
-    else:
-        present, folders = sorted(storage.sizes()), set()
-    foreign = [name for name in present if not _OUR_FILES.fullmatch(name) or name in folders]
-    if foreign:
-        raise OutputExistsError(
-            f"folder {destination} holds files that are not of a data set, such as {foreign[0]}",
-            "choose an empty folder; other files are never deleted, not even with --force",
-        )
-    # Every webdataset calls its shards as we do; the manifest or the ledger tells whose they are.
-    if present and ledger.is_empty() and not _is_our_manifest(storage):
-        raise OutputExistsError(
-            f"folder {destination} holds {present[0]}, but no manifest of etc-data and no ledger",
-            "if this was a data set of etc-data, delete it by hand",
-        )
-    stranger = ledger.foreign_file()
-    if stranger is not None:
-        raise OutputExistsError(
-            f"{ledger.folder} holds files that are not of a ledger, such as {stranger}",
-            "choose another folder; other files are never deleted, not even with --force",
-        )
-    return present
+def _is_ours(storage: LocalStorage | RemoteStorage) -> bool:
+    """Returns whether a data set of ours stands there, or one that is being written."""
+    return _is_our_manifest(storage) or _is_of_format(storage, CLAIM_NAME, CLAIM_KIND)
 
 
 def _is_our_manifest(storage: LocalStorage | RemoteStorage) -> bool:
+    return _is_of_format(storage, MANIFEST_NAME, FORMAT_NAME)
+
+
+def _is_of_format(storage: LocalStorage | RemoteStorage, name: str, kind: str) -> bool:
     try:
-        value = json.loads(storage.read(MANIFEST_NAME))
+        value = json.loads(storage.read(name))
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return False
     except StorageError:
         if isinstance(storage, RemoteStorage):
             raise
         return False  # an ancestor's manifest.json that may not be read, or is a folder
-    return isinstance(value, dict) and str(value.get("format")).startswith(f"{FORMAT_NAME}/")
+    return isinstance(value, dict) and str(value.get("format")).startswith(f"{kind}/")
 
 
 def check_apart(out: Path, source: Path) -> None:

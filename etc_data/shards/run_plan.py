@@ -8,10 +8,11 @@ import etc_data
 from etc_data.codecs import available_engines
 from etc_data.errors import OutputExistsError
 from etc_data.shards.files import canonical_json
+from etc_data.shards.ledger import PLAN_KIND
 from etc_data.shards.samples import SampleEncoder
 from etc_data.sources.item import Source
 
-PLAN_FORMAT = "etc-data-plan/1"
+PLAN_FORMAT = f"{PLAN_KIND}/1"
 _LONGEST_SHOWN = 60  # a listing's hash is longer, and tells nobody anything
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from etc_data.shards.engines.local import Tick, run_jobs
 from etc_data.shards.engines.ray import run_jobs_on_ray
 from etc_data.shards.files import readable_json, writing
 from etc_data.shards.indexes import side_indexes
-from etc_data.shards.job import Failure, ShardResult
+from etc_data.shards.job import Failure
 from etc_data.shards.layout import ShardJobs, lay_out
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry
@@ -30,6 +30,7 @@ from etc_data.shards.output import prepare_output
 from etc_data.shards.run_plan import make_plan
 from etc_data.shards.samples import SampleEncoder
 from etc_data.shards.storage import LocalStorage
+from etc_data.shards.tally import Tally, standing
 from etc_data.sources.images import load_rgb
 from etc_data.sources.item import Source, Stray
 from etc_data.sources.spec import open_source
@@ -187,7 +188,11 @@ def write_shards(
     )
     try:
         jobs = ShardJobs(source, encoder, shards)
-        tally = _standing(jobs, destination, notes, skip_bad=skip_bad) if resume else _Tally()
+        tally = Tally()
+        if resume:
+            tally, is_all = standing(jobs, destination, notes, skip_bad=skip_bad)
+            if is_all:
+                destination = replace(destination, claim=None)
         with _can_be_resumed():
             _run(jobs, tally, destination, notes, engine, workers, progress)
         failures = tuple(sorted(tally.failures, key=lambda failure: failure.item))
@@ -236,55 +241,9 @@ def _can_be_resumed() -> Iterator[None]:
         raise
 
 
-@dataclass
-class _Tally:
-    """What all results together say."""
-
-    names: set[str] = field(default_factory=set)
-    entries: list[ShardEntry] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    source_bytes: int = 0
-    classes: int = 0
-    resumed: int = 0
-
-    def add(self, result: ShardResult) -> None:
-        self.names.add(result.entry.name)
-        self.failures += result.failures
-        self.source_bytes += result.source_bytes
-        if result.entry.samples:
-            self.entries.append(result.entry)
-            self.classes = max(self.classes, *(label + 1 for _, _, label in result.samples))
-
-    def ordered(self, splits: tuple[str, ...]) -> tuple[ShardEntry, ...]:
-        key = {split: number for number, split in enumerate(splits)}
-        return tuple(sorted(self.entries, key=lambda entry: (key[entry.split], entry.name)))
-
-
-def _standing(jobs: ShardJobs, destination: Destination, notes: Ledger, *, skip_bad: bool) -> _Tally:
-    """Returns what an earlier run has written and what is still there.
-
-    If that is not all, the manifest is deleted: nobody shall take it for a whole data set.
-    """
-    sizes = destination.sizes()
-    tally = _Tally()
-    for name in jobs.names:
-        result = notes.read_result(name)
-        if result is None or (result.failures and not skip_bad):
-            continue
-        # A shard of which no item could be read is not kept.
-        if sizes.get(name) == (
-            result.entry.bytes if result.entry.samples else None
-        ) and destination.has_content_of(result.entry):
-            tally.add(result)
-            tally.resumed += result.entry.samples
-    if MANIFEST_NAME in sizes and len(tally.names) < sum(jobs.shards.values()):
-        destination.delete(MANIFEST_NAME)
-    return tally
-
-
 def _run(
     jobs: ShardJobs,
-    tally: _Tally,
+    tally: Tally,
     destination: Destination,
     notes: Ledger,
     engine: Engine,
@@ -306,6 +265,7 @@ def _run(
 
 def _remove_all(destination: Destination, notes: Ledger) -> None:
     # There is nothing to keep, and what is left behind would stand in the way of the next try.
+    destination.drop_claim()
     notes.clear()
     if isinstance(destination.storage, LocalStorage):
         with contextlib.suppress(OSError):
@@ -386,19 +346,25 @@ def publish_manifest(destination: Destination, manifest: Manifest) -> bool:
 
     Raises:
         StorageError: a shard has not arrived, or a file cannot be uploaded.
+        OutputExistsError: another run has laid a claim to the URL meanwhile.
         EtcError: the folder cannot be written.
     """
     destination.check_arrived({shard.name: shard.bytes for shard in manifest.shards})
-    contents = {**side_indexes(manifest), MANIFEST_NAME: manifest.to_dict()}
-    written = False
+    written = [_publish(destination, *index) for index in side_indexes(manifest).items()]
+    # The manifest makes it a whole data set, and a whole one is claimed by nobody.
+    destination = destination.drop_claim()
+    return _publish(destination, MANIFEST_NAME, manifest.to_dict()) or any(written)
+
+
+def _publish(destination: Destination, name: str, content: object) -> bool:
+    """Writes a file of JSON, unless it is there as it should be; returns whether it was not."""
+    data = readable_json(content)
     with writing(Path(str(destination))):
-        for name, content in contents.items():
-            data = readable_json(content)
-            if not destination.holds(name, data):
-                with destination.publishing(name) as file:
-                    file.write(data)
-                written = True
-    return written
+        if destination.holds(name, data):
+            return False
+        with destination.publishing(name) as file:
+            file.write(data)
+    return True
 
 
 def _write_notes(ledger: Ledger, source: Source, failures: tuple[Failure, ...]) -> None:

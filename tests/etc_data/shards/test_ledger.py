@@ -7,7 +7,7 @@ import pytest
 
 from etc_data.errors import EtcError, ManifestError, OutputExistsError
 from etc_data.shards.job import Failure, ShardResult
-from etc_data.shards.ledger import Ledger
+from etc_data.shards.ledger import Ledger, Owner
 from etc_data.shards.manifest import ShardEntry
 
 
@@ -19,7 +19,7 @@ def ledger(tmp_path):
 def created(out):
     ledger = Ledger.of(out)
     ledger.lock()
-    ledger.create({"key": "0123"})
+    ledger.create({"key": "0123"}, Owner(str(out), None))
     return ledger
 
 
@@ -54,7 +54,7 @@ def test_only_the_owner_may_look_into_it(tmp_path, mask):
     folders = [path for path in ledger.folder.rglob("*") if path.is_dir()]
     assert {mode(path) for path in (ledger.folder, *folders)} == {0o700}
     files = [path for path in ledger.folder.rglob("*") if path.is_file()]
-    assert len(files) == 6
+    assert len(files) == 7
     assert {mode(path) for path in files} == {0o600}
 
 

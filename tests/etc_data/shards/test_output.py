@@ -27,10 +27,8 @@ def finished(tmp_path):
 
 
 def test_folder_and_ledger_are_made(tmp_path):
-    _, ledger = prepare_output(tmp_path / "a" / "b" / "out", force=False)
-    assert files_of(tmp_path / "a") == {
-        "b/out.ledger/README.txt": files_of(ledger.folder)["README.txt"]
-    }
+    prepare_output(tmp_path / "a" / "b" / "out", force=False)
+    assert sorted(files_of(tmp_path / "a")) == ["b/out.ledger/README.txt", "b/out.ledger/out.json"]
     assert (tmp_path / "a" / "b" / "out").is_dir()
 
 
@@ -59,7 +57,7 @@ def test_force_replaces_data_set_and_ledger(finished):
     (ledger / "samples" / "train-000000.jsonl").write_text("{}\n")
     prepare_output(finished, force=True)
     assert files_of(finished) == {}
-    assert sorted(files_of(ledger)) == ["README.txt"]
+    assert sorted(files_of(ledger)) == ["README.txt", "out.json"]
 
 
 def test_ledger_alone_is_kept_without_force(finished):

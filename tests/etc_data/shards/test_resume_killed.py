@@ -22,7 +22,7 @@ def ledger_files(out: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "run.json"
+        if path.is_file() and path.name not in ("run.json", "out.json")
     }
 
 

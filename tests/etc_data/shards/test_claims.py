@@ -1,0 +1,215 @@
+"""Two runs and one URL, on rclone's S3 server: one writes a whole data set, the other stops."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from etc_data.cipher import Cipher
+from etc_data.errors import OutputExistsError, SourceError
+from etc_data.shards import ShardWriter, verify_shards, write_shards
+from etc_data.shards import storage as storage_module
+from etc_data.shards.destination import CLAIM_NAME
+
+_spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
+servers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(servers)
+s3_server = servers.s3_server
+
+OPTIONS = {"size": 48, "samples_per_shard": 4}
+OTHER = {"size": 64, "samples_per_shard": 4}
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def at_item(number, act):
+    """A progress callback that does something once, when so many items are done."""
+
+    def start(total):
+        done = 0
+
+        def tick(count):
+            nonlocal done
+            if done < number <= done + count:
+                act()
+            done += count
+
+        return tick
+
+    return start
+
+
+def interrupt():
+    raise Interrupted
+
+
+@pytest.fixture(scope="module")
+def cipher(key):
+    return Cipher("etc-16", key)
+
+
+@pytest.fixture(autouse=True)
+def settings(s3_server, monkeypatch, tmp_path):
+    servers.forget_settings(monkeypatch, tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.SECRET_KEY)
+    monkeypatch.setattr(storage_module, "_FIRST_WAIT_SECONDS", 0.05)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def name(request):
+    return re.sub(r"\W+", "-", request.node.name).strip("-")
+
+
+@pytest.fixture
+def url(name):
+    return f"s3://{servers.BUCKET}/{name}"
+
+
+@pytest.fixture
+def objects(s3_server, name):
+    """Reads what the server keeps of the data set."""
+    folder = s3_server.bucket / name
+    return lambda: (
+        {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
+    )
+
+
+@pytest.fixture
+def expected(source, cipher, tmp_path):
+    """Returns the files of a data set written with such options into a folder."""
+
+    def write(options):
+        write_shards(source, tmp_path / "local", cipher, **options, force=True)
+        return {path.name: path.read_bytes() for path in (tmp_path / "local").iterdir()}
+
+    return write
+
+
+def test_claim_stands_while_a_run_writes_and_says_nothing(source, url, cipher, objects, key):
+    seen = []
+    write_shards(source, url, cipher, **OPTIONS, progress=at_item(9, lambda: seen.append(objects())))
+    claim = json.loads(seen[0][CLAIM_NAME])
+    assert sorted(claim) == ["format", "run"]
+    assert re.fullmatch("[0-9a-f]{32}", claim["run"])
+    assert CLAIM_NAME not in objects()
+    again = []
+    write_shards(
+        source, url, cipher, **OPTIONS, force=True, progress=at_item(9, lambda: again.append(objects()))
+    )
+    assert json.loads(again[0][CLAIM_NAME])["run"] != claim["run"]
+
+
+def test_second_run_is_refused_while_the_first_writes(source, url, cipher, objects, expected, tmp_path):
+    met = []
+
+    def start_second():
+        for options in ({}, {"resume": True}):
+            with pytest.raises(OutputExistsError) as caught:
+                write_shards(source, url, cipher, **OTHER, **options, ledger=tmp_path / "second.ledger")
+            met.append(str(caught.value))
+
+    write_shards(source, url, cipher, **OPTIONS, progress=at_item(1, start_second))
+    assert "is not empty" in met[0]
+    assert "does not tell what was written" in met[1]
+    assert objects() == expected(OPTIONS)
+    assert not (tmp_path / "second.ledger").exists()
+
+
+@pytest.mark.parametrize("item", [1, 10, 26, 33])
+def test_run_that_was_replaced_with_force_stops(source, url, cipher, objects, expected, tmp_path, item):
+    def replace_it():
+        write_shards(source, url, cipher, **OTHER, force=True, ledger=tmp_path / "second.ledger")
+
+    with pytest.raises(OutputExistsError, match=f"another run writes to {url} since this one began"):
+        write_shards(source, url, cipher, **OPTIONS, progress=at_item(item, replace_it))
+    assert objects() == expected(OTHER)
+    # And it does not come back either.
+    with pytest.raises(OutputExistsError, match="is of another run than"):
+        write_shards(source, url, cipher, **OPTIONS, resume=True)
+    assert objects() == expected(OTHER)
+
+
+def test_unfinished_run_that_was_replaced_by_an_unfinished_one_is_not_continued(
+    source, url, cipher, objects, tmp_path
+):
+    second = {"force": True, "ledger": tmp_path / "second.ledger"}
+    for options in ({}, second):
+        with pytest.raises(Interrupted):
+            write_shards(source, url, cipher, **OPTIONS, **options, progress=at_item(9, interrupt))
+    before = objects()
+    with pytest.raises(OutputExistsError, match="another run writes there, or was cut off"):
+        write_shards(source, url, cipher, **OPTIONS, resume=True)
+    assert objects() == before
+    second.pop("force")
+    assert write_shards(source, url, cipher, **OPTIONS, **second, resume=True).resumed == 7
+
+
+def test_interrupted_run_is_replaced_from_elsewhere_with_force(
+    source, url, cipher, objects, expected, tmp_path
+):
+    with pytest.raises(Interrupted):
+        write_shards(source, url, cipher, **OPTIONS, progress=at_item(1, interrupt))
+    assert list(objects()) == [CLAIM_NAME]
+    write_shards(source, url, cipher, **OTHER, force=True, ledger=tmp_path / "second.ledger")
+    assert objects() == expected(OTHER)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("force", [False, True])
+def test_runs_that_start_together_end_with_one_data_set(
+    source, url, key, tmp_path, environment, objects, force, workers
+):
+    key.save(tmp_path / "key")
+    processes = []
+    for number, size in enumerate((48, 64, 80)):
+        folder = tmp_path / f"machine-{number}"
+        folder.mkdir()
+        command = [sys.executable, "-m", "etc_data", "encrypt", str(source), url, "--size", str(size)]
+        command += ["--key", str(tmp_path / "key"), "--samples-per-shard", "4"]
+        command += ["--workers", str(workers), *(["--force"] if force else [])]
+        processes.append(
+            subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment | dict(os.environ),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    outcomes = [(process.communicate(timeout=240), process.returncode) for process in processes]
+    # With force, one that begins when another has ended replaces it.
+    assert sum(code == 0 for _, code in outcomes) in ((1, 2, 3) if force else (1,)), outcomes
+    assert all("Traceback" not in texts[1] for texts, _ in outcomes)
+    assert CLAIM_NAME not in objects()
+    verify_shards(url, key=key)
+
+
+def test_nothing_is_left_where_nothing_could_be_taken(tmp_path, url, cipher, objects):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match="none of the 1 images could be taken"):
+        write_shards(tmp_path / "photos", url, cipher, **OPTIONS)
+    assert objects() == {}
+
+
+def test_shard_writer_lays_a_claim_too(source, url, cipher, objects, tmp_path):
+    photo = next(source.rglob("*.jpg")).read_bytes()
+    first = ShardWriter(url, cipher, size=48, samples_per_shard=2)
+    first.write(photo)
+    with ShardWriter(url, cipher, size=64, force=True, ledger=tmp_path / "second.ledger") as second:
+        second.write(photo)
+    before = objects()
+    with pytest.raises(OutputExistsError, match="another run writes to"):
+        first.close()
+    assert objects() == before
