@@ -24,7 +24,7 @@ class ChosenPlaintextAttack:
     name: ClassVar[str] = "chosen plaintext"
     attacker_holds: ClassVar[str] = "encrypted forms of a few images of his choice, and other ones"
     criteria: ClassVar[tuple[Criterion, ...]] = (
-        Criterion("values", 0.95, "nearly every value of every other image of the set is read"),
+        Criterion("values", 0.5, "half of all values of every other image of the set are read"),
     )
 
     def run(self, evidence: EncryptionService) -> Restoration:

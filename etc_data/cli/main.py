@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 import etc_data
+from etc_data.cli.audit import audit
 from etc_data.cli.decrypt import decrypt
 from etc_data.cli.decrypt_model import decrypt_model
 from etc_data.cli.demo import demo
@@ -78,6 +79,7 @@ _COMMANDS = (
     inspect,
     preview,
     schemes,
+    audit,
     encrypt_model,
     decrypt_model,
     train,

@@ -82,6 +82,7 @@ OPTIONAL = (
     Part("tensorboard", "tensorboard", "2.16", "shows how training goes", "train"),
     Part("torchdata", "torchdata", "0.11", "resumes training inside an epoch", "train"),
     Part("matplotlib", "matplotlib", "3.8", "draws the figures of training and audit", "train"),
+    Part("Jinja2", "jinja2", "3.1", "writes the page of the audit", "audit"),
     Part("scikit-image", "skimage", "0.24", "image metrics of the audit, photos of the demo", "audit"),
     Part("scipy", "scipy", "1.13", "statistics of the audit", "audit"),
     Part("scikit-learn", "sklearn", "1.5", "photos of the demo", "demo"),

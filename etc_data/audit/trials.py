@@ -1,0 +1,183 @@
+"""The trials of an audit: which attacks are tried on a data set, for which attacker, at which cost."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from etc_data.audit.attack import Attack, Criterion, Evidence, Finding, timed
+from etc_data.audit.brute_force import BruteForce, search_unit
+from etc_data.audit.chosen_plaintext import ChosenPlaintextAttack
+from etc_data.audit.evidence import Bytes, Ciphertexts
+from etc_data.audit.judgment import judge
+from etc_data.audit.known_plaintext import KnownPlaintextAttack
+from etc_data.audit.statistics import recognize
+from etc_data.audit.structure import structure_of
+from etc_data.audit.subject import Subject
+from etc_data.audit.topology import TopologyAttack
+from etc_data.errors import SchemeError
+
+Attacker = Literal["reader of the bucket", "one who knows a photo", "one who can submit photos"]
+ATTACKERS: dict[Attacker, str] = {
+    "reader of the bucket": "all that is stored: encrypted images, labels, the manifest",
+    "one who knows a photo": "some photos as well, with their encrypted form or without",
+    "one who can submit photos": "the encrypted form of photos of their choice",
+}
+"""Who could attack a data set, and what they hold."""
+
+_SHOWN = 4
+_PAIRS = 4
+_MOST_PHOTOS = 100
+_RECOGNIZED = Criterion(
+    "recognized", 0.5, "every second photo is found among the encrypted images, whatever the key scope"
+)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A finding with the pictures beside it.
+
+    Attributes:
+        finding: of the attack.
+        attacker: whose attack it is.
+        encrypted: of the pictures that `finding` restored, uint8 [k, H, W, 3].
+        plain: the same as they were; None without the key.
+    """
+
+    finding: Finding
+    attacker: Attacker
+    encrypted: Bytes = field(repr=False)
+    plain: Bytes | None = field(repr=False)
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the attack restored pictures."""
+        return self.finding.success and self.finding.restored is not None
+
+    @property
+    def outcome(self) -> Literal["broken", "leaks", "held"]:
+        """The mark of the attack."""
+        return "broken" if self.breaks else "leaks" if self.finding.success else "held"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One attack that is to be tried.
+
+    Attributes:
+        name: for the progress.
+        run: does it.
+    """
+
+    name: str
+    run: Callable[[], Exhibit] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Omission:
+    """An attack that is not tried, and why."""
+
+    attack: str
+    attacker: Attacker
+    reason: str
+
+
+def plan_trials(subject: Subject, *, quick: bool) -> Iterator[Trial | Omission]:
+    """Yields the attacks that are to be tried, and those that are not.
+
+    Args:
+        subject: the data set.
+        quick: leave out what takes minutes.
+    """
+    yield from _on_ciphertexts(subject, quick)
+    yield from _on_known_photos(subject)
+
+
+def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]:
+    total = len(subject.encrypted)
+    for count in sorted({1, 5, 20, 100, total} & set(range(1, total + 1))):
+        attack = TopologyAttack(count, _SHOWN)
+        yield _trial(subject, f"topology, {count} images", attack, count, slice(0, min(count, _SHOWN)))
+    try:
+        search_unit(subject.manifest.scheme, subject.height, subject.width)
+    except SchemeError as error:
+        yield Omission("brute force", "reader of the bucket", str(error))
+    else:
+        yield _trial(subject, "brute force", BruteForce(), 1, slice(0, 1))
+
+
+def _trial(
+    subject: Subject, name: str, attack: Attack[Ciphertexts], images: int, shown: slice
+) -> Trial:
+    """Returns the trial of an attack on ciphertexts alone."""
+    evidence = subject.ciphertexts(images)
+    return Trial(name, lambda: _exhibit(subject, "reader of the bucket", attack, evidence, shown))
+
+
+def _exhibit(
+    subject: Subject,
+    attacker: Attacker,
+    attack: Attack[Evidence],
+    evidence: Evidence,
+    shown: slice,
+) -> Exhibit:
+    owner = subject.owner(shown)
+    manifest = subject.manifest
+    finding = judge(attack, attack.run(evidence), manifest.scheme, manifest.key_scope, owner)
+    return Exhibit(finding, attacker, subject.encrypted[shown], None if owner is None else owner.plain)
+
+
+def _on_known_photos(subject: Subject) -> Iterator[Trial | Omission]:
+    total = len(subject.encrypted)
+    if subject.cipher is None:
+        reason = "it takes plain images, and so the key"
+        yield Omission("recognition", "one who knows a photo", reason)
+        yield Omission("known plaintext", "one who knows a photo", reason)
+        yield Omission("chosen plaintext", "one who can submit photos", reason)
+        return
+    if total > 1:
+        yield Trial("recognition", partial(_recognition, subject))
+    for pairs in (1, _PAIRS):
+        if total > pairs:
+            name = f"known plaintext, {pairs} {'pair' if pairs == 1 else 'pairs'}"
+            yield Trial(name, partial(_known_plaintext, subject, pairs))
+    yield Trial("chosen plaintext", partial(_chosen_plaintext, subject))
+
+
+def _recognition(subject: Subject) -> Exhibit:
+    """Looks for photos among their own ciphertexts and others, by what no key changes."""
+    count = min(len(subject.encrypted), _MOST_PHOTOS)
+    photos = subject.plain(slice(0, count))
+    manifest = subject.manifest
+    halves = structure_of(manifest.scheme).shuffled == "half"
+    found, seconds = timed(lambda: recognize(photos, subject.encrypted, halves=halves))
+    share = float(np.mean(found == np.arange(count)))
+    finding = Finding(
+        attack="recognition",
+        scheme=manifest.scheme.name,
+        key_scope=manifest.key_scope,
+        attacker_holds="photos, and all encrypted images without knowing which is which",
+        success=share >= _RECOGNIZED.at_least,
+        criterion=_RECOGNIZED,
+        scores={"recognized": share},
+        cost={"photos": float(count), "images": float(len(subject.encrypted))},
+        seconds=seconds,
+        restored=None,
+    )
+    nothing = slice(0, 0)
+    return Exhibit(finding, "one who knows a photo", subject.encrypted[nothing], None)
+
+
+def _known_plaintext(subject: Subject, pairs: int) -> Exhibit:
+    shown = slice(pairs, pairs + _SHOWN)
+    evidence = subject.known_pairs(pairs, _SHOWN)
+    return _exhibit(subject, "one who knows a photo", KnownPlaintextAttack(), evidence, shown)
+
+
+def _chosen_plaintext(subject: Subject) -> Exhibit:
+    evidence = subject.service(_SHOWN)
+    return _exhibit(
+        subject, "one who can submit photos", ChosenPlaintextAttack(), evidence, slice(0, _SHOWN)
+    )

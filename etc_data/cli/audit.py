@@ -1,0 +1,104 @@
+"""`etc-data audit`: attack one's own data set, and see what came of it."""
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from etc_data.cli.options import PlaceType, key_options, load_key, say
+from etc_data.errors import OutputExistsError
+from etc_data.shards.output import check_apart
+from etc_data.shards.storage import check_local, is_url
+
+_QUICK_IMAGES = 200
+_OUTCOMES = {"broken": "pictures restored", "leaks": "succeeded", "held": "failed"}
+
+
+@click.command()
+@click.argument("place", metavar="OUT", type=PlaceType(exists=True, file_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="FOLDER",
+    help="Where report.html and report.json go; for you alone.",
+)
+@key_options
+@click.option("--no-key", is_flag=True, help="See what a stranger sees; less is tried.")
+@click.option("--split", help="Look at this split only.")
+@click.option(
+    "--images",
+    type=click.IntRange(1, 10_000),
+    help=f"How many to look at, at most (default: 1000, with --quick {_QUICK_IMAGES}).",
+)
+@click.option("--quick", is_flag=True, help="Leave out what takes minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json as well.")
+def audit(
+    place: str,
+    output: Path,
+    key_path: Path | None,
+    passphrase: bool,
+    no_key: bool,
+    split: str | None,
+    images: int | None,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Attack the data set OUT (a folder or a URL) and report what others could find out.
+
+    The key judges the attacks and stands in for photos that an attacker may know; no attack sees it.
+    The report shows plain images. Exit code 0 means that the audit is done, whatever it found.
+
+    \b
+    Examples:
+      etc-data audit shards/ --key clinic.key -o report/
+      etc-data audit shards/ --key clinic.key -o report/ --quick
+      etc-data audit s3://bucket/set --no-key -o report/
+    """
+    check_local(output, "the report's folder")
+    if output.exists() and any(output.iterdir()):
+        raise OutputExistsError(f"{output} is not empty", "choose another folder")
+    if not is_url(place):
+        check_apart(output, Path(place))
+    if no_key and (key_path is not None or passphrase):
+        raise click.UsageError("--no-key and a key exclude each other")
+    key = None if no_key else load_key(key_path, passphrase)
+    from etc_data.audit.report import audit as run_audit
+    from etc_data.audit.report import write_report
+
+    with Console(stderr=True).status("reading") as status:
+        report = run_audit(
+            place,
+            key=key,
+            split=split,
+            images=images or (_QUICK_IMAGES if quick else 1000),
+            quick=quick,
+            say=lambda name: status.update(f"trying: {name}"),
+        )
+    json_path, page = write_report(report, output)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+    table = Table(box=None, pad_edge=False)
+    for column in ("attack", "attacker", "outcome", "score"):
+        table.add_column(column)
+    for exhibit in report.exhibits:
+        finding = exhibit.finding
+        score = finding.scores.get(finding.criterion.score, float("nan"))
+        images_used = finding.cost.get("images")
+        name = finding.attack if images_used is None else f"{finding.attack} ({images_used:.0f})"
+        outcome = _OUTCOMES[exhibit.outcome]
+        table.add_row(name, exhibit.attacker, outcome, f"{finding.criterion.score} {score:.3f}")
+    Console(stderr=True).print(table)
+    say(
+        "BROKEN: an attack gave pictures back"
+        if report.broken
+        else "no attack that was tried gave pictures back"
+    )
+    say(f"  look at  {page}")
+    say(f"  figures  {shlex.quote(str(json_path))}")
+    for sentence in report.recommendations:
+        say(f"  - {sentence}")

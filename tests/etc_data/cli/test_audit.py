@@ -1,0 +1,156 @@
+"""`etc-data audit`: the whole command on real photos, its page and its figures."""
+
+import json
+import re
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def owner(tmp_path_factory, etc, pictures):
+    """A folder with a key and two data sets of photos: one key for all, and a key for each."""
+    folder = tmp_path_factory.mktemp("owner")
+    assert etc("keygen", folder / "key").code == 0
+    for scope in ("dataset", "image"):
+        options = ["--key", folder / "key", "--size", "96", "--limit", "40", "--key-scope", scope]
+        done = etc("encrypt", pictures / "imagenette128", folder / scope, *options)
+        assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audited(owner, etc):
+    """Runs the audit once for each data set, with and without the key."""
+    results = {}
+    for scope in ("dataset", "image"):
+        for name, key in (("key", ["--key", owner / "key"]), ("stranger", ["--no-key"])):
+            out = owner / f"report-{scope}-{name}"
+            done = etc("audit", owner / scope, *key, "-o", out, "--quick", "--json")
+            assert done.code == 0, done.err
+            report = json.loads((out / "report.json").read_text())
+            assert json.loads(done.out) == report
+            results[scope, name] = report, (out / "report.html").read_text(), done
+    return results
+
+
+def outcomes(report):
+    return {(row["attack"], row["success"]) for row in report["attacks"]}
+
+
+def test_one_key_for_all_is_broken_by_who_reads_the_bucket(audited):
+    report, _, done = audited["dataset", "key"]
+    assert report["broken"]
+    assert {name: a["verdict"] for name, a in report["attackers"].items()} == {
+        "reader of the bucket": "broken",
+        "one who knows a photo": "broken",
+        "one who can submit photos": "broken",
+    }
+    most = [row for row in report["attacks"] if row["attack"] == "topology"][-1]
+    assert most["scores"]["joins"] > 0.9
+    assert most["scores"]["ssim"] > 0.9
+    assert "BROKEN" in done.err
+
+
+def test_a_key_for_each_image_leaves_membership(audited):
+    report, _, done = audited["image", "key"]
+    assert not report["broken"]
+    assert report["attackers"]["one who knows a photo"]["verdict"] == "leaks"
+    assert report["attackers"]["one who can submit photos"]["verdict"] == "held"
+    assert ("recognition", True) in outcomes(report)
+    assert ("known plaintext", True) not in outcomes(report)
+    assert "BROKEN" not in done.err
+
+
+def test_stranger_breaks_it_too_and_sees_no_plain_image(audited):
+    report, page, _ = audited["dataset", "stranger"]
+    assert report["broken"]
+    assert report["attackers"]["one who knows a photo"]["verdict"] == "not tried"
+    assert {row["attack"] for row in report["not_tried"]} >= {"known plaintext", "chosen plaintext"}
+    assert "plain picture" not in page
+    assert "restored picture" in page
+    assert not audited["image", "stranger"][0]["broken"]
+
+
+def test_each_attack_has_what_the_format_names(audited):
+    for report, _, _ in audited.values():
+        assert report["format"] == "etc-data-audit/1"
+        for row in report["attacks"]:
+            assert row.keys() >= {"attack", "scheme", "key_scope", "attacker_holds", "success"}
+            assert isinstance(row["scores"], dict)
+            assert row["seconds"] >= 0
+            assert row["criterion"]["score"] in row["scores"] or not row["success"]
+
+
+def test_page_needs_no_network_and_knows_no_secret(audited, owner):
+    words = re.findall(r"[0-9a-zA-Z+/=_-]{24,}", (owner / "key").read_text())
+    assert words
+    for report, page, done in audited.values():
+        assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:)", page)
+        assert "@import" not in page
+        assert "url(" not in page
+        for word in words:
+            assert word not in page + json.dumps(report) + done.err
+
+
+def test_only_the_owner_may_look(owner, audited):
+    for folder in owner.glob("report-*"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_page_fits_the_window_of_a_browser(audited, tmp_path, width):
+    page = audited["dataset", "key"][1]
+    tell = "<script>document.title = [document.documentElement.scrollWidth, innerWidth," + (
+        "[...document.images].filter(i => i.naturalWidth > 0).length, document.images.length]"
+        ".join(' ')</script>"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</html>", f"{tell}</html>"))
+    frame = f'<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'
+    (tmp_path / "frame.html").write_text(
+        f"{frame}<script>onload = () => document.title = frames[0].document.title</script>"
+    )
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--allow-file-access-from-files", "--virtual-time-budget=5000"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width + 40},1000"),
+            *("--dump-dom", f"file://{tmp_path}/frame.html"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    title = re.search("<title>(.*?)</title>", done.stdout)
+    assert title is not None, done.stdout[:500]
+    scroll, window, loaded, images = map(int, title[1].split())
+    assert window == width
+    assert scroll <= width
+    assert loaded == images > 10
+
+
+def test_refusals_come_before_any_work(owner, etc, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    key = ["--key", owner / "key"]
+    assert etc("keygen", tmp_path / "other").code == 0
+    for arguments, message in (
+        ([owner / "dataset", *key, "-o", tmp_path / "full"], "is not empty"),
+        ([owner / "dataset", *key, "-o", owner / "dataset" / "report"], "overlap"),
+        ([owner / "dataset", "--key", tmp_path / "other", "-o", tmp_path / "r"], "the key given is"),
+        ([owner / "dataset", *key, "--no-key", "-o", tmp_path / "r"], "exclude each other"),
+        ([owner / "dataset", *key, "-o", "s3://bucket/report"], "must be a folder of this machine"),
+        ([tmp_path / "full", *key, "-o", tmp_path / "r"], "no finished data set"),
+        ([owner / "dataset", *key, "--split", "tset", "-o", tmp_path / "r"], "no split 'tset'"),
+    ):
+        done = etc("audit", *arguments, "--quick")
+        assert message in done.error, done.error
+        assert not (tmp_path / "r").exists()
+    assert (tmp_path / "full" / "mine").read_text() == "mine"
