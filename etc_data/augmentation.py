@@ -7,6 +7,7 @@ reproducible.
 
 import contextlib
 import importlib.metadata
+import math
 import random
 import re
 import threading
@@ -34,10 +35,12 @@ _NUMBERS: dict[str, tuple[float, float, float] | None] = {
 }
 # timm itself passes over sections that it does not know.
 _TIMM_SECTION = (
-    r"m[0-9]{1,2}|mstd[0-9]{1,3}(\.[0-9]{1,3})?|mmax[0-9]{1,2}|n[1-9]|p[01](\.[0-9]{1,3})?"
+    r"m[0-9]{1,2}|mstd[0-9]{1,3}(\.[0-9]{1,3})?|mmax[1-9][0-9]?|n[1-9]|p(0(\.[0-9]{1,3})?|1(\.0{1,3})?)"
     r"|inc[01]|tweights|t3aw?"
 )
 _TIMM = re.compile(rf"rand(-({_TIMM_SECTION}))+")
+_TIMM_NAME = re.compile(r"t|[a-z]+")  # tweights and t3a name the same thing
+_TIMM_LARGEST = 10  # magnitude, unless mmax says otherwise
 _GRAY = 128
 _LOCK = threading.Lock()
 
@@ -62,7 +65,8 @@ class Augmentation:
     ``shift:4``
         moved by up to so many pixels; the image is mirrored at its borders (`RandomCrop` with padding).
     ``flip``
-        left and right exchanged half of the time.
+        left and right exchanged half of the time.  Where a recipe has nothing else, copies come in
+        pairs: one as it is and one mirrored, in an order that key and content decide.
     ``color:0.4``
         brightness, contrast and saturation changed by up to this share (`ColorJitter`).
     ``randaugment:9``
@@ -70,7 +74,7 @@ class Augmentation:
     ``trivialaugment``
         one operation of random strength (`TrivialAugmentWide`).
     ``rand-m9-mstd0.5``
-        timm's RandAugment, by its configuration string.
+        timm's RandAugment, by its configuration string; m is at most 10, or what mmax says.
 
     The numbers are the defaults, which stand in for a step's name alone.
 
@@ -117,6 +121,15 @@ class Augmentation:
         """Whether all copies of an image are made of the same blocks, at most turned over."""
         return all(step.name == "flip" for step in self._steps)
 
+    @property
+    def outcomes(self) -> int | None:
+        """How many different images it can make of one at most; None where that is no small number."""
+        names = {step.name for step in self._steps}
+        if not names <= {"flip", "shift"}:
+            return None
+        moves = [2 * int(step.number) + 1 for step in self._steps if step.number is not None]
+        return math.prod(move**2 for move in moves) * (2 if "flip" in names else 1)
+
     def __call__(
         self, image: Image.Image, prepare: Change, size: tuple[int, int] | None, seed: int
     ) -> Image.Image:
@@ -151,6 +164,7 @@ class Augmentation:
 
 def _parse(text: str) -> _Step:
     if _TIMM.fullmatch(text):
+        _check_timm(text)
         return _Step(text)
     name, colon, written = text.partition(":")
     if name.startswith("rand-"):
@@ -179,6 +193,23 @@ def _parse(text: str) -> _Step:
         f"augmentation {text[:40]!r} needs {'a whole' if whole else 'a'} number from {least:g} to "
         f"{most:g} behind the colon"
     )
+
+
+def _check_timm(text: str) -> None:
+    """Refuses what timm would pass over without a word."""
+    values: dict[str, str] = {}
+    for section in text.split("-")[1:]:
+        name = _TIMM_NAME.match(section)
+        assert name is not None
+        if name[0] in values:
+            raise AugmentationError(f"augmentation {text[:40]!r} gives {name[0]} twice")
+        values[name[0]] = section.removeprefix(name[0])
+    largest = int(values.get("mmax", _TIMM_LARGEST))
+    if int(values.get("m", 0)) > largest:
+        raise AugmentationError(
+            f"augmentation {text[:40]!r} has magnitude m{values['m']}, which may be at most {largest}",
+            f"give m{largest}, or raise the limit with mmax",
+        )
 
 
 @lru_cache(maxsize=64)

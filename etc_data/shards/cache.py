@@ -16,6 +16,7 @@ from typing import IO
 from etc_data.errors import DamagedShardError, StorageError
 from etc_data.shards.manifest import ShardEntry
 from etc_data.shards.storage import RemoteStorage
+from etc_data.sources.regular_files import open_regular
 
 CACHE_VARIABLE = "ETC_DATA_CACHE"
 DEFAULT_CACHE_BYTES = 10 * 2**30
@@ -149,7 +150,7 @@ def _default_folder() -> Path:
 def _open_checked(path: Path, entry: ShardEntry) -> IO[bytes] | None:
     """Opens a file that has the bytes of the manifest's shard; None where there is none."""
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except FileNotFoundError:
         return None
     with contextlib.ExitStack() as on_error:

@@ -12,7 +12,7 @@ from etc_data.shards.data_set import DataSet
 from etc_data.shards.files import published, writing
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.output import check_apart
-from etc_data.shards.storage import LocalStorage, check_local
+from etc_data.shards.storage import LocalStorage, RemoteStorage, check_local
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,12 @@ class DecryptSummary:
     Attributes:
         images: how many were written.
         named_by_ledger: whether they carry the names of their sources.
+        passed_over: a ledger that has the right name, but is that of another data set.
     """
 
     images: int
     named_by_ledger: bool
+    passed_over: Path | None = None
 
 
 def decrypt_shards(
@@ -39,16 +41,17 @@ def decrypt_shards(
 ) -> DecryptSummary:
     """Decrypts all images of a data set into a folder.
 
-    If the owner's ledger lies beside `place`, images are called like their sources, such as
-    ``train/cat/7.jpg.png``; else ``{split}/{label}/{sample key}.png``.  Several samples of one source
-    get their keys behind its name.
+    If the owner's ledger lies beside `place`, or for a URL in the current folder, images are called
+    like their sources, such as ``train/cat/7.jpg.png``; else ``{split}/{label}/{sample key}.png``.
+    Several samples of one source get their keys behind its name.
 
     Args:
         place: the data set: a folder or a URL.
         out: a folder that does not exist or is empty, outside of `place`.
         key: the key it was encrypted with.
         codec: of the decrypted files; lossless PNG by default.
-        ledger: the ledger's folder, if not the usual one.
+        ledger: the ledger's folder, if not the usual one, which is passed over where it tells that it
+            is that of another URL.
         tick: called with the number of images done, for a progress bar.
 
     Raises:
@@ -69,6 +72,7 @@ def decrypt_shards(
     cipher = manifest.cipher(key)
     codec = codec or PngCodec(compress_level=1)
     notes = Ledger.of(place) if ledger is None else Ledger(Path(ledger))
+    is_other = ledger is None and _is_of_another_url(notes, data_set.storage)
     images, all_named = 0, True
     with writing(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -78,7 +82,7 @@ def decrypt_shards(
         for entry in manifest.shards:
             # Samples of every data set of one key have the same keys: only the ledger that was
             # written with this very shard tells their names.
-            names = notes.read_items(entry.name)
+            names = {} if is_other else notes.read_items(entry.name)
             noted = notes.read_result(entry.name)
             if noted is None or noted.entry != entry:
                 names = {}
@@ -101,7 +105,15 @@ def decrypt_shards(
                     file.write(codec.encode(pixels))
                 images += 1
                 tick(1)
-    return DecryptSummary(images, all_named)
+    return DecryptSummary(images, all_named, notes.folder if is_other else None)
+
+
+def _is_of_another_url(ledger: Ledger, storage: LocalStorage | RemoteStorage) -> bool:
+    """Returns whether a ledger tells that its data set lies behind another URL than this one."""
+    if isinstance(storage, LocalStorage):
+        return False  # a folder's ledger moves with it
+    owner = ledger.read_owner()
+    return owner is not None and owner.out != str(storage)
 
 
 def _source_name(item: str) -> str | None:

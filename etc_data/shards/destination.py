@@ -76,10 +76,9 @@ class Destination:
         """Says behind a URL that this run writes there; the runs before it stop at their next upload.
 
         Raises:
-            StorageError: files cannot be written there, or not be deleted.
+            StorageError: it cannot be uploaded.
         """
         if self.claim is not None:
-            self.delete(CLAIM_NAME)  # else one would learn at the end that this is not allowed
             with writing(Path(str(self))), self._uploading(CLAIM_NAME) as file:
                 file.write(self._claim_file())
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from etc_data.cipher import Cipher
 from etc_data.codecs import codec_from_dict
-from etc_data.errors import CodecError, ManifestError, SchemeError, WrongKeyError
+from etc_data.errors import CodecError, ManifestError, SchemeError, StorageError, WrongKeyError
 from etc_data.fitting import Fit, Resize
 from etc_data.keys import SecretKey
 from etc_data.schemes import KeyScope, Scheme
@@ -162,34 +162,26 @@ class Manifest:
             place: a folder, or a URL that fsspec knows.
 
         Raises:
-            ManifestError: there is none, or it is malformed or of a newer format.
-            StorageError: the URL cannot be reached.
+            ManifestError: there is none, it cannot be read, or it is malformed or of a newer format.
+            StorageError: the place is no folder's URL, or cannot be reached.
         """
         storage = open_storage(place) if isinstance(place, str | os.PathLike) else place
-        if isinstance(storage, RemoteStorage):
-            return cls._fetch(storage)
-        folder = storage.folder
-        path = folder / MANIFEST_NAME
+        origin = f"{storage}/{MANIFEST_NAME}"
         try:
-            return cls._parse(path.read_bytes(), str(path))
+            return cls._parse(storage.read(MANIFEST_NAME), origin)
         except FileNotFoundError:
-            known = "it does not exist" if not folder.exists() else "it has no manifest.json"
+            if isinstance(storage, RemoteStorage):
+                known, hint = "it has no manifest.json", "check the URL, or encrypt again with --resume"
+            else:
+                known = "it has no manifest.json" if storage.folder.exists() else "it does not exist"
+                hint = "encrypt again with --resume"
             raise ManifestError(
-                f"{folder} is no finished data set: {known}",
-                "the manifest is written last; encrypt again with --resume",
+                f"{storage} is no finished data set: {known}", f"the manifest is written last; {hint}"
             ) from None
-        except OSError as error:
-            raise ManifestError(f"{path} cannot be read: {error.strerror}") from None
-
-    @classmethod
-    def _fetch(cls, storage: RemoteStorage) -> "Manifest":
-        try:
-            return cls._parse(storage.read(MANIFEST_NAME), f"{storage}/{MANIFEST_NAME}")
-        except FileNotFoundError:
-            raise ManifestError(
-                f"{storage} is no finished data set: it has no manifest.json",
-                "the manifest is written last; check the URL, or encrypt again with --resume",
-            ) from None
+        except StorageError as error:
+            if isinstance(storage, RemoteStorage):
+                raise
+            raise ManifestError(str(error), error.hint) from None
 
     @classmethod
     def _parse(cls, data: bytes, origin: str) -> "Manifest":
@@ -261,8 +253,12 @@ def check_key_id(key_id: str, key: SecretKey) -> None:
     """Checks that a key is the one that data was encrypted with.
 
     Raises:
+        TypeError: it is no key.
         WrongKeyError: its id is another.
     """
+    if not isinstance(key, SecretKey):
+        # What was given instead, such as a key's text, may be secret.
+        raise TypeError(f"a key is a SecretKey, as of SecretKey.load(FILE), not a {type(key).__name__}")
     if key_id != key.id:
         raise WrongKeyError(
             f"this was encrypted with key {key_id}, but the key given is {key.id}",

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from etc_data.shards.integers import to_integer
+
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 
 
@@ -28,6 +30,7 @@ class Order:
     seed: int
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", to_integer("seed", self.seed))
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
 

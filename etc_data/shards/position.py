@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from etc_data.shards.integers import LARGEST
+
 _VERSION = 1
 
 
@@ -37,15 +39,15 @@ class Position:
         expected = cls(0).to_state(reading)
         if not isinstance(state, dict) or state.keys() != expected.keys():
             raise ValueError("this is no state of a data set of shards")
-        if state["version"] != _VERSION:
-            raise ValueError(f"the state is of version {state['version']!r}, not {_VERSION}")
+        if type(state["version"]) is not int or state["version"] != _VERSION:
+            raise ValueError(f"the state is of version {state['version']!r:.60}, not {_VERSION}")
         for name in ("epoch", "given"):
-            if type(state[name]) is not int or state[name] < 0:
-                raise ValueError(f"the state is damaged: {name} is {state[name]!r}")
+            if type(state[name]) is not int or not 0 <= state[name] <= LARGEST:
+                raise ValueError(f"the state is damaged: {name} is {state[name]!r:.60}")
         differing = [
-            f"{name} {state[name]!r} (here {value!r})"
+            f"{name} {state[name]!r:.60} (here {value!r})"
             for name, value in reading.items()
-            if state[name] != value
+            if type(state[name]) is not type(value) or state[name] != value
         ]
         if differing:
             raise ValueError(f"the state belongs to another reading, with {', '.join(differing)}")

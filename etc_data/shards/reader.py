@@ -1,7 +1,7 @@
 """`open_shards`: encrypted images and labels as an iterable PyTorch dataset, every sample once."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from etc_data.errors import CodecError, DamagedShardError
 from etc_data.keys import SecretKey
 from etc_data.shards.cache import ShardCache
 from etc_data.shards.data_set import DataSet, Place, check_together, fingerprint
+from etc_data.shards.integers import LARGEST, to_integer
 from etc_data.shards.manifest import Manifest, ShardEntry
 from etc_data.shards.order import Indices, Order
 from etc_data.shards.position import Position
@@ -81,20 +82,38 @@ def open_shards(
         WrongKeyError: the key is another.
         DamagedShardError: while iterating: a shard is missing, cut short or altered.
         StorageError: a URL cannot be reached, after several tries with growing pauses.
+        TypeError: an argument is of another type.
         ValueError: an argument is out of its range.
     """
     if form not in _FORMS:
         raise ValueError(f"form is {form!r}; it must be one of {', '.join(_FORMS)}")
-    places = [folder] if isinstance(folder, (str, os.PathLike)) else list(folder)
+    if isinstance(folder, str | os.PathLike) or not isinstance(folder, Iterable):
+        folder = [folder]
+    places = list(folder)
     if not places:
         raise ValueError("the list of data sets is empty")
-    shares = Shares(ranks or ("pad" if shuffle else "exact"), batch_size, rank, world_size)
+    _check_types(places, split, transform, cache)
+    if ranks is None:
+        ranks = "pad" if shuffle else "exact"
+    shares = Shares(ranks, batch_size, rank, world_size)
     data_sets = tuple(DataSet.find(place, split, key, cache) for place in places)
     check_together(data_sets, mixed=mixed)
     counts = tuple(shard.samples for data_set in data_sets for shard in data_set.shards)
     order = Order(counts, shuffle, seed)
     shares.of_rank(order.samples)  # raises where dropping would leave nothing
     return EtcShards(data_sets, order, shares, form=form, transform=transform, verify=verify)
+
+
+def _check_types(places: list[Any], split: object, transform: object, cache: object) -> None:
+    for place in places:
+        if not isinstance(place, str | os.PathLike):
+            raise TypeError(f"a data set is named by a path or a URL, not by a {type(place).__name__}")
+    if not isinstance(split, str | None):
+        raise TypeError(f"split is {split!r:.60}; it must be a name such as 'train', or None for all")
+    if transform is not None and not callable(transform):
+        raise TypeError(f"transform is a {type(transform).__name__}; it must be a function of an image")
+    if not isinstance(cache, ShardCache | None):
+        raise TypeError(f"cache is a {type(cache).__name__}; it must be a ShardCache(FOLDER)")
 
 
 class EtcShards(IterableDataset[Any]):
@@ -160,10 +179,12 @@ class EtcShards(IterableDataset[Any]):
         """Chooses the order of the next epoch; it reaches running DataLoader workers too.
 
         Raises:
-            ValueError: `epoch` is negative.
+            TypeError: `epoch` is no integer.
+            ValueError: `epoch` is negative, or over 2⁶³ − 1.
         """
-        if epoch < 0:
-            raise ValueError(f"epoch is {epoch}; it must be at least 0")
+        epoch = to_integer("epoch", epoch)
+        if not 0 <= epoch <= LARGEST:
+            raise ValueError(f"epoch is {epoch}; it must be at least 0, and at most {LARGEST}")
         self._epoch.fill_(epoch)
         self._position = None
         self._read_by_workers.fill_(False)

@@ -101,6 +101,13 @@ class SampleEncoder:
                     "let them differ with --augment, such as --augment crop+flip",
                 )
             return
+        outcomes = self.augmentation.outcomes
+        if not in_image_scope and outcomes is not None and self.copies > outcomes:
+            raise AugmentationError(
+                f"{self.augmentation} makes at most {outcomes} different images of one, so some of "
+                f"{self.copies} copies would be equal to each other",
+                f"make {outcomes} copies, or let them differ more, such as with --augment crop+flip",
+            )
         if self.augmentation.crops and self.size is None:
             raise AugmentationError("crop needs a size to bring images to", "give one with --size")
         if in_image_scope and self.copies > 1 and not self.augmentation.keeps_blocks:
@@ -182,8 +189,11 @@ class SampleEncoder:
         """
         if self.augmentation is None or split != AUGMENTED_SPLIT:
             return self._prepare(image)
-        seed = self.augmentation_seed(source_hash, copy)
-        return self.augmentation(image, self._prepare, self.size, seed)
+        # Drawn for every copy, flips alone would make half of all pairs of copies equal.
+        mirrored = self.augmentation.keeps_blocks and copy % 2
+        seed = self.augmentation_seed(source_hash, copy - mirrored)
+        changed = self.augmentation(image, self._prepare, self.size, seed)
+        return changed.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else changed
 
     def encode_file(
         self, data: bytes, label_number: int, split: str, position: int, copy: int = 0

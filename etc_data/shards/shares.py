@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import get_worker_info
 
+from etc_data.shards.integers import to_integer
+
 RankPolicy = Literal["exact", "pad", "drop"]
 
 
@@ -78,6 +80,9 @@ class Shares:
     world_size: int | None
 
     def __post_init__(self) -> None:
+        for name in ("batch_size", "rank", "world_size"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, to_integer(name, getattr(self, name)))
         rank, world_size = self.rank, self.world_size
         if self.ranks not in get_args(RankPolicy):
             known = ", ".join(get_args(RankPolicy))
@@ -86,6 +91,8 @@ class Shares:
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
         if (rank is None) != (world_size is None):
             raise ValueError("give both rank and world_size, or none of them")
+        if world_size is not None and world_size < 1:
+            raise ValueError(f"world_size is {world_size}; it must be at least 1")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not in 0 … {world_size - 1}")
 

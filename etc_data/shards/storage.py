@@ -7,6 +7,7 @@ each service (environment, configuration files) and are never kept, shown or wri
 import errno
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from etc_data.errors import StorageError
+from etc_data.shards.urls import HTTP, S3, URL_LIKE, parse_url, without_secrets
+from etc_data.sources.regular_files import open_regular
 
 Result = TypeVar("Result")
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# What may be a secret in a URL: user:password@, and a query, which can hold a signature.
-_SECRET = re.compile(r"(?<=://)[^\s/]*@|\?\S+")
-_S3 = ("s3", "s3a")
-_HTTP = ("http", "https")
-_EXTRAS = dict.fromkeys(_S3, "s3") | dict.fromkeys(_HTTP, "http")
+_EXTRAS = dict.fromkeys(S3, "s3") | dict.fromkeys(HTTP, "http")
+# Written for a moment to see whether that is allowed; one that a killed process left is not shown.
+_PROBE_PREFIX = ".etc-data-probe-"
+_PROBE = b"written by etc-data to see whether it may; it can be deleted\n"
 
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 20.0
@@ -49,8 +50,8 @@ _INHERITED: list[Any] = []
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:
-    """Returns whether a place is a URL; anything else is a local path."""
-    return isinstance(place, str) and _URL.match(place) is not None
+    """Returns whether a place is written like a URL; anything else is a local path."""
+    return isinstance(place, str) and URL_LIKE.match(place) is not None
 
 
 def check_local(place: str | os.PathLike[str], what: str) -> None:
@@ -59,25 +60,33 @@ def check_local(place: str | os.PathLike[str], what: str) -> None:
     Raises:
         StorageError: it is one, and plain images or secrets would go to a folder of that odd name.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(place)):
-        raise StorageError(f"{what} must be a folder of this machine, not {_public(os.fspath(place))}")
+    if is_url(os.fspath(place)):
+        raise StorageError(
+            f"{what} must be a folder of this machine, not {without_secrets(os.fspath(place))}"
+        )
 
 
 def open_storage(place: str | os.PathLike[str], *, tries: int = 6) -> "LocalStorage | RemoteStorage":
     """Returns the storage of a local folder or a URL.
 
     Args:
-        place: a path, or a URL that fsspec knows; ``file://`` is a path as well.
+        place: a path; or a URL that fsspec knows, whose scheme may be in any case.  ``file:///folder``
+            is the path behind it, percent-decoded.
         tries: how often a request to a remote place is made before its error counts.
 
     Raises:
-        StorageError: the URL holds what does not belong there.
+        StorageError: the place is empty, or a URL that names no folder or holds what does not belong
+            there.
     """
-    if isinstance(place, str) and is_url(place):
-        if not place.startswith("file://"):
-            return RemoteStorage(place.rstrip("/"), tries)
-        place = place.removeprefix("file://")
-    return LocalStorage(Path(place))
+    text = os.fspath(place)
+    if not text:
+        raise StorageError("the name of a data set's folder is empty", "the current folder is .")
+    if not is_url(text):
+        return LocalStorage(Path(text))
+    scheme, rest = parse_url(text)
+    if scheme == "file":
+        return LocalStorage(Path(rest))
+    return RemoteStorage(f"{scheme}://{rest}", tries)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,8 @@ class LocalStorage:
             StorageError: it cannot be read.
         """
         try:
-            return (self.folder / name).read_bytes()
+            with open_regular(self.folder / name) as file:
+                return file.read()
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -127,29 +137,17 @@ class RemoteStorage:
         """Names the place; nothing is connected yet.
 
         Args:
-            url: without a slash at its end.
+            url: as `open_storage` takes it, without a slash at its end.
             tries: how often a request is made before its error counts, with growing pauses between:
                 six tries bridge 15 seconds.
-
-        Raises:
-            StorageError: the URL holds S3 credentials, or a query.
         """
-        protocol, _, rest = url.partition("://")
-        # s3fs would take them for a bucket's name, and show them in its errors.
-        if protocol in _S3 and re.match(r"(?!arn:)[^/]*:.*@", rest):
-            raise StorageError(
-                f"{protocol}:// takes no credentials in its URL",
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws/credentials",
-            )
-        if protocol in _HTTP and "?" in rest:
-            raise StorageError(f"{_public(url)} names one file, not a folder: it has a query (?…)")
         self.url = url
-        self._protocol = protocol
+        self._protocol = url.partition("://")[0]
         self._tries = tries
         self._connection: tuple[int, Any] | None = None
 
     def __str__(self) -> str:
-        return _public(self.url)
+        return without_secrets(self.url)
 
     def __repr__(self) -> str:
         return f"RemoteStorage({str(self)!r})"
@@ -201,15 +199,12 @@ class RemoteStorage:
         Raises:
             StorageError: it cannot be read or written, or did not arrive whole.
         """
-        self.check_writable()
+        self._check_kind()
         try:
             size = source.stat().st_size
         except OSError as error:
             raise StorageError(f"{source} cannot be read: {error.strerror}") from None
-        try:
-            self._ask(name, lambda path: self._files.put_file(str(source), path))
-        except FileNotFoundError:
-            raise StorageError(f"{self} does not exist", "make the bucket first") from None
+        self._write(name, lambda path: self._files.put_file(str(source), path))
         arrived = self.size(name)
         if arrived != size:
             raise StorageError(f"{self}/{name} did not arrive whole: {arrived or 0} bytes of {size}")
@@ -249,7 +244,11 @@ class RemoteStorage:
             if info["type"] != "directory"
         }
         # What remains with a slash lies elsewhere; an HTTP server's page has links such as ?sort=size.
-        return {name: size for name, size in sizes.items() if name and not re.search("/|^[?]", name)}
+        return {
+            name: size
+            for name, size in sizes.items()
+            if name and not re.search("/|^[?]", name) and not name.startswith(_PROBE_PREFIX)
+        }
 
     def delete(self, name: str) -> None:
         """Deletes a file; it need not exist.
@@ -257,22 +256,44 @@ class RemoteStorage:
         Raises:
             StorageError: it cannot be deleted.
         """
-        self.check_writable()
+        self._check_kind()
         try:
             self._ask(name, self._files.rm_file)
         except FileNotFoundError:
             return
 
     def check_writable(self) -> None:
-        """Checks that the place is of a kind that can be written to.
+        """Checks before any work that files can be written here and deleted, with a small one.
 
         Raises:
-            StorageError: it can only be read.
+            StorageError: the place does not exist, can only be read, or cannot be reached.
         """
-        if self._protocol in _HTTP:
+        self._check_kind()
+        name = f"{_PROBE_PREFIX}{secrets.token_hex(8)}"
+        try:
+            self._write(name, lambda path: self._files.pipe_file(path, _PROBE), str(self))
+            try:
+                arrived = self._ask(name, self._info, str(self))["size"]
+            finally:
+                self._ask(name, self._files.rm_file, str(self))
+        except StorageError as error:
+            raise StorageError(f"{self} cannot be written to: {error}", error.hint) from None
+        except FileNotFoundError:
+            arrived = None
+        if arrived != len(_PROBE):
+            raise StorageError(f"{self} does not keep what is written there")
+
+    def _check_kind(self) -> None:
+        if self._protocol in HTTP:
             raise StorageError(
                 f"{self} can only be read", "write to a local folder or an s3:// URL instead"
             )
+
+    def _write(self, name: str, request: Callable[[str], object], what: str | None = None) -> None:
+        try:
+            self._ask(name, request, what)
+        except FileNotFoundError:
+            raise StorageError(f"{self} does not exist", "make the bucket first") from None
 
     def _info(self, path: str) -> Any:
         try:
@@ -280,28 +301,29 @@ class RemoteStorage:
         except FileNotFoundError as error:
             # fsspec says so of an HTTP file whatever the server answered, or if it is down.
             cause = error.__cause__
-            if self._protocol in _HTTP and cause is not None and _answer(cause)[0] != 404:
+            if self._protocol in HTTP and cause is not None and _answer(cause)[0] != 404:
                 raise cause from None
             raise
 
-    def _ask(self, name: str, request: Callable[[str], Result]) -> Result:
+    def _ask(self, name: str, request: Callable[[str], Result], what: str | None = None) -> Result:
         path = f"{self.url}/{name}" if name else self.url
-        return with_retries(partial(request, path), f"{self}/{name}".rstrip("/"), self._tries)
+        return with_retries(partial(request, path), what or f"{self}/{name}".rstrip("/"), self._tries)
 
 
 def _connect(protocol: str) -> Any:
-    options = {"get_client": _http_session} if protocol in _HTTP else {}
+    options = {"get_client": _http_session} if protocol in HTTP else {}
     try:
         import fsspec
 
         files = fsspec.filesystem(
             protocol, skip_instance_cache=True, use_listings_cache=False, **options
         )
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # every file system raises its own kinds
         extra = _EXTRAS.get(protocol)
         hint = None if extra is None else f"pip install 'etc-data[{extra}]'"
-        raise StorageError(f"{protocol}:// cannot be reached: {error}", hint) from None
-    if protocol in _S3:
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(f"{protocol}:// cannot be reached: {reason}", hint) from None
+    if protocol in S3:
         # Its own tries, and below them botocore's, would multiply ours to minutes.
         files.retries = 1
         # It holds so many parts of 50 MiB in memory at once.
@@ -395,10 +417,6 @@ def _is_final(error: BaseException) -> bool:
     )
 
 
-def _public(text: str) -> str:
-    return _SECRET.sub("", text)
-
-
 def _reason(error: BaseException) -> str:
-    text = _public(" ".join(str(error).split()))
+    text = without_secrets(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,11 +1,9 @@
 """Checks shards against their manifest: sizes, hashes, counts; with the key also the seal."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from etc_data.shards.indexes import side_indexes
 from etc_data.shards.manifest import Manifest, ShardEntry
 from etc_data.shards.storage import LocalStorage, RemoteStorage, open_storage
 from etc_data.shards.tar import SamplePlace, list_samples
+from etc_data.sources.regular_files import open_regular
 
 _CHUNK_BYTES = 2**20
 
@@ -109,7 +108,7 @@ def open_shard(folder: Path, entry: ShardEntry) -> IO[bytes]:
         DamagedShardError: it is missing, is no regular file, cannot be read, or has another size.
     """
     try:
-        file = _open_regular(folder / entry.name)
+        file = open_regular(folder / entry.name)
     except FileNotFoundError:
         raise DamagedShardError(f"shard {entry.name} is missing") from None
     except OSError as error:
@@ -147,30 +146,12 @@ def check_shard(file: IO[bytes], entry: ShardEntry, *, hashed: bool = True) -> l
     return places
 
 
-def _open_regular(path: Path) -> IO[bytes]:
-    """Opens a file that is one; a pipe or device in its place, which could block for ever, is refused.
-
-    Raises:
-        OSError: it cannot be opened, or is no regular file.
-    """
-    file = open(path, "rb", opener=_open_at_once)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return file
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # Opening a pipe would wait for its other end; Windows has neither the pipe nor the flag.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _agrees(storage: LocalStorage | RemoteStorage, name: str, content: object) -> bool:
     """Returns whether a side index is as it was written; it need not exist."""
     try:
         if isinstance(storage, RemoteStorage):
             return bool(json.loads(storage.read(name)) == content)
-        with _open_regular(storage.folder / name) as file:
+        with open_regular(storage.folder / name) as file:
             return bool(json.load(file) == content)
     except FileNotFoundError:
         return True

@@ -5,6 +5,7 @@ import os
 
 from etc_data.errors import SourceError
 from etc_data.sources.folder import printable
+from etc_data.sources.regular_files import open_regular
 
 _MANIFEST_NAME = "manifest.json"
 _MANIFEST_FORMAT = "etc-data-shards/"
@@ -18,7 +19,7 @@ def refuse_encrypted_folder(folder: str) -> None:
         SourceError: the folder is one.
     """
     try:
-        with open(os.path.join(folder, _MANIFEST_NAME), "rb") as file:
+        with open_regular(os.path.join(folder, _MANIFEST_NAME)) as file:
             manifest = json.load(file)
     except (OSError, ValueError, RecursionError):
         return

@@ -4,11 +4,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 from etc_data.errors import SourceError
 from etc_data.sources.images import picture_extensions
-from etc_data.sources.item import Item, Stray, read_file
+from etc_data.sources.item import Item, LazyItems, Stray, read_file
 
 SPLIT_NAMES = ("train", "val", "valid", "validation", "test")
 
@@ -92,7 +91,9 @@ class ImageFolder:
         ordered = sorted(classes)
         labels = {name: label for label, name in enumerate(ordered)}
         by_split = {
-            prefixes[prefix]: _Files(self.root, prefix, sorted(names, key=printable), labels)
+            prefixes[prefix]: LazyItems(
+                sorted(names, key=printable), _FileItems(self.root, prefix, labels)
+            )
             for prefix, names in files.items()
             if names
         }
@@ -144,25 +145,14 @@ class FileReader:
 
 
 @dataclass(frozen=True, slots=True)
-class _Files(Sequence[Item]):
-    """Items of one split, held as bare names: a million files take about 100 MB."""
+class _FileItems:
+    """Makes the items of one split from bare names: a million of these take about 100 MB."""
 
     root: str
     prefix: str
-    names: list[str]
     labels: Mapping[str, int]
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return _Files(self.root, self.prefix, self.names[index], self.labels)
-        name = self.names[index]
+    def __call__(self, name: str) -> Item:
         top, slash, _ = name[len(self.prefix) :].partition("/")
         label = self.labels[top] if slash else -1
         return Item(printable(name), label, FileReader(self.root, name))

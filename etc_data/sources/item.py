@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 from etc_data.errors import UnreadableImageError
 
@@ -37,12 +37,12 @@ class LazyItems(Sequence[Item]):
     """Items that are made as they are asked for.
 
     Attributes:
-        rows: a number for every item, in order; often a range.
-        make: returns the item of a row.
+        rows: what tells the items apart, such as a number or a name for each, in order; often a range.
+        make: returns the item of a row; picklable.
     """
 
-    rows: Sequence[int]
-    make: Callable[[int], Item] = field(repr=False)
+    rows: Sequence[Any] = field(repr=False)
+    make: Callable[[Any], Item] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -18,6 +18,7 @@ from etc_data.sources.folder import SPLIT_NAMES, printable, visible_entries
 from etc_data.sources.images import picture_extensions
 from etc_data.sources.item import Item, LazyItems, Stray
 from etc_data.sources.labels import Labels, count_classes
+from etc_data.sources.regular_files import open_regular
 
 _COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.(gz|bz2|xz|zst|lz4|Z))$", re.IGNORECASE)
 # webdataset's rule: the key goes up to the first dot of the base name; the rest tells the kind.
@@ -209,7 +210,7 @@ class _Samples:
         self.tars.append((printable(name), path))
         whole: dict[str, bool] = {}  # by key: does the first run of members hold an image?
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 for sample in _samples(file, path, f"{printable(name)}/", strays):
                     if not whole and is_encrypted_sample(sample.read_info(file)):
                         raise already_encrypted(path)
@@ -263,7 +264,7 @@ class _MemberReader:
 
     def __call__(self) -> bytes:
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:

@@ -100,6 +100,8 @@ def test_recipe_spells_its_numbers_out(written, meant):
             "rand-m100",
             "rand-n0",
         ),
+        *("rand-m99", "rand-m11-n2", "rand-m10-mmax9", "rand-m1-mmax0", "rand-p1.5", "rand-m9-m5"),
+        *("rand-tweights-t3a", "rand-mmax10-mmax20-m15"),
         *("rand-n10", "rand-p2", "rand-inc2", "rand-t", "rand-tother", "rand-m9-m١", "rand-w0"),
         *("rand-m9.5", "rand-m9;import os", "rand-__class__", "augmix-m3", "original", "RAND-m9"),
         "flip+" * 100,
@@ -146,15 +148,59 @@ def test_any_text_is_a_recipe_or_refused(text):
         assert re.fullmatch("[a-z0-9:.+-]{1,200}", one.recipe)
 
 
-SECTIONS = ["m0", "m9", "m99", "mstd0", "mstd0.5", "mstd999", "mmax0", "mmax10", "mmax99", "n1", "n9"]
-SECTIONS += ["p0", "p0.5", "p1", "p1.5", "inc0", "inc1", "tweights", "t3a", "t3aw"]
+SECTIONS = [
+    ["m0", "m9", "m10", "mmax99-m99", "m20-mmax20", "mmax1"],
+    ["mstd0", "mstd0.5", "mstd999"],
+    ["n1", "n9"],
+    ["p0", "p0.5", "p1", "p1.000"],
+    ["inc0", "inc1"],
+    ["tweights", "t3a", "t3aw"],
+]
+CHOICES = [st.sampled_from(["", *choices]) for choices in SECTIONS]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(st.sampled_from(SECTIONS), min_size=1, max_size=6), st.integers(0, 9))
+@given(st.tuples(*CHOICES).filter(any).flatmap(st.permutations), st.integers(0, 9))
 def test_timm_understands_every_configuration_that_is_taken(sections, seed):
-    image = apply("rand-" + "-".join(sections), noise(24, 17), seed)
+    image = apply("rand-" + "-".join(filter(None, sections)), noise(24, 17), seed)
     assert (image.mode, image.size) == ("RGB", (17, 24))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("rand-m99", "'rand-m99' has magnitude m99, which may be at most 10"),
+        ("crop+rand-m15-mmax12", "has magnitude m15, which may be at most 12"),
+        ("rand-m9-n2-m5", "gives m twice"),
+        ("rand-tweights-t3a", "gives t twice"),
+    ],
+)
+def test_what_timm_would_pass_over_is_refused(recipe, message):
+    with pytest.raises(AugmentationError, match=message):
+        Augmentation(recipe)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "outcomes"),
+    [
+        *(
+            ("flip", 2),
+            ("flip+flip", 2),
+            ("shift:1", 9),
+            ("shift:1+flip", 18),
+            ("shift:2+shift:1", 225),
+        ),
+        *(("crop", None), ("crop+flip", None), ("color", None), ("rand-m9", None)),
+    ],
+)
+def test_outcomes_are_counted_where_they_are_few(recipe, outcomes):
+    assert Augmentation(recipe).outcomes == outcomes
+
+
+@pytest.mark.parametrize("recipe", ["flip", "flip+flip", "shift:1", "flip+shift:1"])
+def test_no_more_outcomes_are_met_than_counted(recipe):
+    met = {apply(recipe, noise(8, 8), seed).tobytes() for seed in range(400)}
+    assert len(met) == Augmentation(recipe).outcomes
 
 
 @pytest.mark.parametrize("recipe", ["flip", "flip+flip"])

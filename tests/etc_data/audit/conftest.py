@@ -1,8 +1,5 @@
 """Real photos where there are any, in the sizes that the attacks are tried at."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,17 +8,6 @@ from etc_data import Cipher, SecretKey
 from etc_data.audit.evidence import Ciphertexts
 from etc_data.audit.judgment import Owner, judge
 from etc_data.sources.images import load_rgb, resize_to
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def pictures():
-    """The folder of real test images; tests that need it are skipped where it is missing."""
-    folder = Path(os.environ.get("ETC_DATA_TEST_IMAGES", ROOT / ".." / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip("no folder of test images")
-    return folder.resolve()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import io
 import os
 import pty
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,7 +24,6 @@ from etc_data import SecretKey
 from etc_data.cli.main import main
 
 HOME = Path(etc_data.__file__).parents[1]
-ROOT = Path(__file__).resolve().parents[3]
 _COMMAND = [sys.executable, "-m", "etc_data.cli.main"]
 # A new session has no terminal until it takes one: getpass asks there, not at standard input.
 _AT_TERMINAL = (
@@ -173,19 +170,8 @@ def terminal(child_environment):
     return run
 
 
-def smooth_pixels(seed: int, height: int, width: int) -> np.ndarray:
-    """A picture of soft waves, uint8 [H, W, 3], which JPEG keeps well."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    planes = []
-    for _ in range(3):
-        waves = [np.cos(x * a + y * b + c) for a, b, c in random.uniform(0, [0.2, 0.2, 6], (3, 3))]
-        planes.append(128 + 40 * np.sum(waves, axis=0))
-    return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="session")
-def make_photo():
+def make_photo(smooth_pixels):
     """make_photo(path, seed, height, width) writes a photo, as PNG or JPEG, and returns its path."""
 
     def make(path: Path, seed: int = 0, height: int = 64, width: int = 96) -> Path:
@@ -246,29 +232,3 @@ def written(tmp_path_factory, etc, photos, key):
     result = etc("encrypt", photos, out, "--key", key, "--size", 64, "--samples-per-shard", 4)
     assert result.code == 0, result.err
     return out
-
-
-@pytest.fixture
-def data_set(written, tmp_path):
-    """A copy of `written`, without its ledger, to do harm to."""
-    return Path(shutil.copytree(written, tmp_path / "data_set"))
-
-
-@pytest.fixture(scope="session")
-def contents():
-    """contents(folder) gives the bytes of every file below a folder by its path in it."""
-
-    def read(folder: Path) -> dict[str, bytes]:
-        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-    return read
-
-
-@pytest.fixture(scope="session")
-def pictures():
-    """The folder of real test images; tests that need it are skipped where it is missing."""
-    folder = Path(os.environ.get("ETC_DATA_TEST_IMAGES", ROOT / ".." / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip("no folder of test images")
-    return folder.resolve()

@@ -1,6 +1,7 @@
 """`etc-data encrypt PHOTO -o FILE`: one encrypted image, what a client sends."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -131,6 +132,27 @@ def test_missing_folder_of_the_output_is_named(encrypt, tmp_path):
     result = encrypt("no/q.jpg")
     assert (result.code, result.out) == (1, "")
     assert result.error == f"{tmp_path}/no/q.jpg cannot be written: there is no folder {tmp_path}/no"
+
+
+def test_names_that_are_not_utf8_work_and_are_shown_escaped(command, photo, key, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    coding = ["--key", key, "--size", 64]
+    result = command("encrypt", photo, "-o", f"{odd}.png", *coding)
+    if "Invalid or incomplete multibyte" in result.err:
+        pytest.skip("this file system takes only UTF-8")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.startswith(f"wrote {tmp_path}/caf\\udce9.png: ")
+    assert command("decrypt", f"{odd}.png", "-o", f"{odd}-plain.png", "--key", key).code == 0
+    for name, message in [
+        (f"{odd}.png", "udce9.png exists already"),
+        (f"{odd}.gif", r"udce9.gif must end with .jpg or .png, which tells the coding"),
+        (f"{odd}/x.png", r"udce9/x.png cannot be written: there is no folder"),
+    ]:
+        result = command("encrypt", photo, "-o", name, *coding)
+        assert result.code == 1
+        assert f"{tmp_path}/caf\\{message}" in result.error
+    result = command("encrypt", photo, "-o", f"{tmp_path}/x.png", "--key", f"{odd}.key")
+    assert result.hint == f"make one with: etc-data keygen {tmp_path}/caf\\udce9.key"
 
 
 def test_photo_can_be_encrypted_in_its_own_place(etc, make_photo, key, tmp_path):

@@ -130,3 +130,41 @@ def test_ledger_of_the_current_folder_lies_beside_it(etc, photos, key, tmp_path,
     assert (tmp_path / "here" / "manifest.json").exists()
     assert (tmp_path / "here.ledger").is_dir()
     assert not list((tmp_path / "here").glob("*ledger*"))
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3:/bucket/set", "s3:/bucket/set is neither a path nor a URL"),
+        ("https:/host/set", "https:/host/set is neither a path nor a URL"),
+        ("zip::s3://bucket/set", "zip::s3://bucket/set chains several file systems"),
+        ("local:///set", "local:// leads to this machine"),
+        ("file://set", "file://set does not tell the whole path of a folder"),
+        ("s3://", "s3:// names no bucket"),
+        (
+            "S3://bucket/../set",
+            "s3://bucket/../set has '..' in its path, where a folder's name should be",
+        ),
+    ],
+)
+def test_what_is_nearly_a_url_is_refused_and_never_a_folder(
+    etc, photos, key, tmp_path, monkeypatch, place, message
+):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["encrypt", photos, place, "--key", key],
+        ["decrypt", place, "plain", "--key", key],
+        ["verify", place],
+        ["inspect", place],
+    ):
+        result = etc(*arguments)
+        assert (result.code, result.out, result.error) == (1, "", message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_url_with_a_space_is_the_folder(etc, photos, key, tmp_path):
+    url = f"file://{tmp_path}/my%20shards"
+    assert etc("encrypt", photos, url, "--key", key).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my shards", "my shards.ledger"]
+    assert etc("verify", url, "--key", key).code == 0
+    assert etc("decrypt", url, tmp_path / "plain", "--key", key).code == 0

@@ -1,11 +1,10 @@
 """Made-up photos, and a data set of them that is written once."""
 
+import importlib.util
 import io
 import os
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -22,33 +21,13 @@ def key():
 
 
 @pytest.fixture(scope="session")
-def pictures():
-    """The folder of real test images; tests that need it are skipped where it is missing."""
-    folder = Path(os.environ.get("ETC_DATA_TEST_IMAGES", ROOT / ".." / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip("no folder of test images")
-    return folder.resolve()
-
-
-@pytest.fixture(scope="session")
 def environment():
     """For child processes: they find the library where this process found it."""
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-def smooth_pixels(seed: int, height: int = 56, width: int = 72) -> np.ndarray:
-    """A picture of soft waves, uint8 [H, W, 3], which JPEG keeps well."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    planes = []
-    for _ in range(3):
-        waves = [np.cos(x * a + y * b + c) for a, b, c in random.uniform(0, [0.2, 0.2, 6], (3, 3))]
-        planes.append(128 + 40 * np.sum(waves, axis=0))
-    return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="session")
-def photo():
+def photo(smooth_pixels):
     """photo(seed, height, width) gives the bytes of a JPEG file."""
 
     def make(seed: int, height: int = 56, width: int = 72, **options) -> bytes:
@@ -90,17 +69,37 @@ def written(tmp_path_factory, source, key):
     return out
 
 
-@pytest.fixture
-def data_set(written, tmp_path):
-    """A copy of `written`, without its ledger, to do harm to."""
-    return Path(shutil.copytree(written, tmp_path / "data_set"))
+@pytest.fixture(scope="session")
+def reference():
+    """The second implementation, written from docs/format.md alone."""
+    path = ROOT / "tests" / "reference" / "etc_reference.py"
+    spec = importlib.util.spec_from_file_location("etc_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class _Interrupted(BaseException):
+    pass
 
 
 @pytest.fixture(scope="session")
-def contents():
-    """contents(folder) gives the bytes of every file in a folder by its name."""
+def write_until():
+    """write_until(14, source, out, cipher, …) writes shards and is cut off after so many items."""
 
-    def read(folder: Path) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    def write(items, *arguments, **options):
+        def start(total):
+            left = items
 
-    return read
+            def tick(done):
+                nonlocal left
+                left -= done
+                if left <= 0:
+                    raise _Interrupted
+
+            return tick
+
+        with pytest.raises(_Interrupted):
+            write_shards(*arguments, **options, progress=start)
+
+    return write

@@ -79,8 +79,9 @@ class Server:
 class S3Server(Server):
     """rclone serving a folder of buckets."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         super().__init__(folder)
+        self.options = options
         self.bucket = self.root / BUCKET
         self.bucket.mkdir()
 
@@ -91,7 +92,7 @@ class S3Server(Server):
             # Tests change the files under it; at 0s rclone's clean-up runs without a pause and
             # starves all requests.
             *("--dir-cache-time", "5ms"),
-            *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", str(self.root)),
+            *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", *self.options, str(self.root)),
         ]
 
 
@@ -244,6 +245,14 @@ def forget_settings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
+def use_s3_server(server: S3Server, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Puts the server's address and credentials into the environment, in place of the user's."""
+    forget_settings(monkeypatch, folder)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{_HOST}:{server.port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+
+
 @pytest.fixture(scope="module")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     if rclone_program() is None:
@@ -253,6 +262,15 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def s3_proxy(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """The way to the S3 server."""
+    proxy = FaultyProxy(s3_server.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,6 @@ OPTIONS = {"size": 48, "samples_per_shard": 4}
 OTHER = {"size": 64, "samples_per_shard": 4}
 
 
-class Interrupted(BaseException):
-    pass
-
-
 def at_item(number, act):
     """A progress callback that does something once, when so many items are done."""
 
@@ -46,10 +42,6 @@ def at_item(number, act):
     return start
 
 
-def interrupt():
-    raise Interrupted
-
-
 @pytest.fixture(scope="module")
 def cipher(key):
     return Cipher("etc-16", key)
@@ -57,10 +49,7 @@ def cipher(key):
 
 @pytest.fixture(autouse=True)
 def settings(s3_server, monkeypatch, tmp_path):
-    servers.forget_settings(monkeypatch, tmp_path)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.SECRET_KEY)
+    servers.use_s3_server(s3_server, monkeypatch, tmp_path)
     monkeypatch.setattr(storage_module, "_FIRST_WAIT_SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
 
@@ -140,12 +129,11 @@ def test_run_that_was_replaced_with_force_stops(source, url, cipher, objects, ex
 
 
 def test_unfinished_run_that_was_replaced_by_an_unfinished_one_is_not_continued(
-    source, url, cipher, objects, tmp_path
+    write_until, source, url, cipher, objects, tmp_path
 ):
     second = {"force": True, "ledger": tmp_path / "second.ledger"}
     for options in ({}, second):
-        with pytest.raises(Interrupted):
-            write_shards(source, url, cipher, **OPTIONS, **options, progress=at_item(9, interrupt))
+        write_until(9, source, url, cipher, **OPTIONS, **options)
     before = objects()
     with pytest.raises(OutputExistsError, match="another run writes there, or was cut off"):
         write_shards(source, url, cipher, **OPTIONS, resume=True)
@@ -155,10 +143,9 @@ def test_unfinished_run_that_was_replaced_by_an_unfinished_one_is_not_continued(
 
 
 def test_interrupted_run_is_replaced_from_elsewhere_with_force(
-    source, url, cipher, objects, expected, tmp_path
+    write_until, source, url, cipher, objects, expected, tmp_path
 ):
-    with pytest.raises(Interrupted):
-        write_shards(source, url, cipher, **OPTIONS, progress=at_item(1, interrupt))
+    write_until(1, source, url, cipher, **OPTIONS)
     assert list(objects()) == [CLAIM_NAME]
     write_shards(source, url, cipher, **OTHER, force=True, ledger=tmp_path / "second.ledger")
     assert objects() == expected(OTHER)

@@ -281,6 +281,36 @@ def test_equal_copies_are_refused_in_dataset_scope_alone():
     encoder(None).check()
 
 
+@pytest.mark.parametrize(("recipe", "outcomes"), [("flip", 2), ("flip+flip", 2), ("shift:1", 9)])
+def test_more_copies_than_there_can_be_are_refused_in_dataset_scope_alone(recipe, outcomes):
+    encoder(recipe, outcomes, key_scope="dataset").check()
+    with pytest.raises(
+        AugmentationError,
+        match=f"at most {outcomes} different images of one, so some of {outcomes + 1}",
+    ) as caught:
+        encoder(recipe, outcomes + 1, key_scope="dataset").check()
+    assert f"make {outcomes} copies" in caught.value.hint
+    encoder("flip", 9).check()  # in image scope each of them is encrypted in its own way
+
+
+@pytest.mark.parametrize("key_scope", ["dataset", "image"])
+def test_flipped_copies_come_in_pairs(key_scope):
+    one = encoder("flip", 4, key_scope=key_scope)
+    mirrored = []
+    for number in range(40):
+        image = Image.fromarray(np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8))
+        source = hashlib.sha256(image.tobytes()).digest()
+        copies = [np.asarray(one.plain_copy(image, "train", source, copy)) for copy in range(4)]
+        for pair in (0, 2):
+            random.seed(reference.augmentation_seed(SECRET, source, pair))
+            random.getrandbits(32)
+            torch.manual_seed(random.getrandbits(32))
+            assert np.array_equal(copies[pair], np.asarray(v2.RandomHorizontalFlip()(image)))
+            assert np.array_equal(copies[pair + 1], copies[pair][:, ::-1])
+        mirrored.append(not np.array_equal(copies[0], np.asarray(image)))
+    assert 8 < sum(mirrored) < 32
+
+
 @pytest.mark.parametrize("copies", [0, -1, 10_001])
 def test_number_of_copies_is_bounded(copies):
     with pytest.raises(AugmentationError, match=f"copies is {copies}; it must be from 1 to 10000"):

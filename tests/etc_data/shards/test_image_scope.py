@@ -1,7 +1,6 @@
 """Key scope "image": a nonce for every sample, derived, distinct, public, and needed."""
 
 import hashlib
-import importlib.util
 import json
 import re
 import shutil
@@ -20,16 +19,6 @@ from etc_data.sources import load_rgb
 
 SECRET = bytes(range(32))
 TESTS = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def reference():
-    """The second implementation, written from docs/format.md alone."""
-    path = TESTS / "reference" / "etc_reference.py"
-    spec = importlib.util.spec_from_file_location("etc_reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module", params=["etc-16", "pe"])

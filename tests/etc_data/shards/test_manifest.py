@@ -2,6 +2,7 @@ import copy
 import hashlib
 import hmac
 import json
+import os
 import shutil
 
 import pytest
@@ -312,6 +313,14 @@ def test_manifest_that_is_a_folder_is_named(data_set):
     (data_set / "manifest.json").unlink()
     (data_set / "manifest.json").mkdir()
     with pytest.raises(ManifestError, match=r"manifest\.json cannot be read: Is a directory"):
+        Manifest.read(data_set)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_manifest_that_is_a_pipe_or_device_is_named_and_not_waited_for(data_set, put):
+    (data_set / "manifest.json").unlink()
+    put(data_set / "manifest.json")
+    with pytest.raises(ManifestError, match=r"manifest\.json cannot be read: it is no regular file$"):
         Manifest.read(data_set)
 
 

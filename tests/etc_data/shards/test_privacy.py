@@ -155,7 +155,7 @@ def test_ledger_is_for_the_owner_alone(out):
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (ledger, *ledger.rglob("*"))}
     assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
     assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
-    assert len(modes) == 15
+    assert len(modes) == 16
 
 
 def test_ledger_tells_names_and_classes_but_no_key(out, camera, key):

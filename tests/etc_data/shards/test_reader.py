@@ -423,6 +423,21 @@ def test_wrong_key_and_altered_manifest_are_refused(data_set, key):
             "33 samples for 40 ranks; choose",
         ),
         ({"seed": -1}, ValueError, "seed is -1; it must be at least 0"),
+        ({"seed": "a"}, TypeError, "seed is 'a'; it must be an integer"),
+        ({"seed": 1.5}, TypeError, r"seed is 1\.5; it must be an integer"),
+        ({"seed": None}, TypeError, "seed is None; it must be an integer"),
+        ({"batch_size": "8"}, TypeError, "batch_size is '8'; it must be an integer"),
+        ({"batch_size": 8.0}, TypeError, r"batch_size is 8\.0; it must be an integer"),
+        ({"batch_size": True}, TypeError, "batch_size is True; it must be an integer"),
+        ({"rank": "0", "world_size": 1}, TypeError, "rank is '0'; it must be an integer"),
+        ({"rank": 0, "world_size": 1.0}, TypeError, r"world_size is 1\.0; it must be an integer"),
+        ({"rank": 0, "world_size": 0}, ValueError, "world_size is 0; it must be at least 1"),
+        ({"ranks": ""}, ValueError, "ranks is ''; it must be one of exact, pad, drop"),
+        ({"split": ["train"]}, TypeError, r"split is \['train'\]; it must be a name"),
+        ({"split": b"train"}, TypeError, "split is b'train'; it must be a name"),
+        ({"transform": 3}, TypeError, "transform is a int; it must be a function"),
+        ({"cache": "/tmp"}, TypeError, r"cache is a str; it must be a ShardCache\(FOLDER\)"),
+        ({"key": b"secret"}, TypeError, r"^a key is a SecretKey, .* not a bytes$"),
     ],
 )
 def test_unusable_arguments_are_refused_at_once(written, options, error, message):
@@ -430,9 +445,36 @@ def test_unusable_arguments_are_refused_at_once(written, options, error, message
         open_shards(written, **options)
 
 
+def test_integers_of_numpy_and_torch_are_taken(written):
+    options = {"seed": 3, "batch_size": 4, "rank": 1, "world_size": 2}
+    for kind in (np.int32, torch.tensor):
+        data = open_shards(written, shuffle=True, **{name: kind(n) for name, n in options.items()})
+        assert data.state_dict() == open_shards(written, shuffle=True, **options).state_dict()
+        data.set_epoch(kind(2))
+        assert data.state_dict()["epoch"] == 2
+
+
+@pytest.mark.parametrize("folder", [5, None, b"out", [b"out"], [["out"]]])
+def test_what_names_no_folder_is_refused_at_once(folder):
+    with pytest.raises(TypeError, match=r"^a data set is named by a path or a URL, not by a "):
+        open_shards(folder)
+
+
 def test_negative_epoch_is_refused_at_once(written):
     with pytest.raises(ValueError, match="epoch is -1"):
         open_shards(written).set_epoch(-1)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "error"),
+    [(2**63, ValueError), (2**70, ValueError), (1.5, TypeError), ("1", TypeError), (None, TypeError)],
+)
+def test_epoch_out_of_range_or_of_another_type_is_refused_and_changes_nothing(written, epoch, error):
+    data = open_shards(written)
+    data.set_epoch(2**63 - 1)
+    with pytest.raises(error, match=r"^epoch is .*; it must be "):
+        data.set_epoch(epoch)
+    assert data.state_dict()["epoch"] == 2**63 - 1
 
 
 def test_folder_without_manifest_is_no_data_set(tmp_path):

@@ -11,6 +11,7 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -214,6 +215,11 @@ def test_the_same_data_elsewhere_is_the_same(written, data_set):
         ({"given": -1}, "the state is damaged: given is -1"),
         ({"given": 1.0}, "the state is damaged: given is 1.0"),
         ({"epoch": True}, "the state is damaged: epoch is True"),
+        ({"epoch": 2**63}, "the state is damaged: epoch is 9223372036854775808"),
+        ({"given": np.zeros(3)}, "the state is damaged: given is array"),
+        ({"seed": 3.0}, r"another reading, with seed 3\.0 \(here 3\)$"),
+        ({"data": np.zeros(3)}, "another reading, with data array"),
+        ({"version": True}, "the state is of version True, not 1"),
         ({"version": 2}, "the state is of version 2, not 1"),
         ({"more": 1}, "this is no state of a data set of shards"),
     ],

@@ -21,27 +21,6 @@ OPTIONS = {"size": 48, "samples_per_shard": 4}
 SAMPLES, SHARDS = 33, 9
 
 
-class Interrupted(BaseException):
-    pass
-
-
-def interrupt_after(items):
-    """A progress callback that ends the run in the middle of its work."""
-
-    def start(total):
-        left = items
-
-        def tick(done):
-            nonlocal left
-            left -= done
-            if left <= 0:
-                raise Interrupted
-
-        return tick
-
-    return start
-
-
 def snapshot(folder):
     """Every file's bytes and time, and the folders."""
     return {
@@ -84,10 +63,9 @@ def finished(undisturbed, tmp_path):
 
 
 @pytest.fixture
-def unfinished(tmp_path, source, cipher):
+def unfinished(write_until, tmp_path, source, cipher):
     """A run that ended after three of nine shards."""
-    with pytest.raises(Interrupted):
-        write_shards(source, tmp_path / "out", cipher, **OPTIONS, progress=interrupt_after(14))
+    write_until(14, source, tmp_path / "out", cipher, **OPTIONS)
     assert sorted(os.listdir(tmp_path / "out")) == [f"train-00000{i}.tar" for i in range(3)]
     return tmp_path / "out"
 
@@ -107,11 +85,12 @@ def check_equal(undisturbed, contents):
 
 
 @pytest.mark.parametrize("items", [0, 1, 4, 5, 16, 27, 28, 32, 33])
-def test_run_that_ended_anywhere_is_continued(tmp_path, source, cipher, check_equal, items):
+def test_run_that_ended_anywhere_is_continued(
+    write_until, tmp_path, source, cipher, check_equal, items
+):
     out = tmp_path / "out"
     if items:
-        with pytest.raises(Interrupted):
-            write_shards(source, out, cipher, **OPTIONS, progress=interrupt_after(items))
+        write_until(items, source, out, cipher, **OPTIONS)
     standing = len(os.listdir(out)) if items else 0
     summary = write_shards(source, out, cipher, **OPTIONS, resume=True)
     check_equal(out)
@@ -195,11 +174,10 @@ def test_folder_and_ledger_may_move(unfinished, tmp_path, source, cipher, check_
     check_equal(tmp_path / "new" / "set")
 
 
-def test_what_is_augmented_and_copied_is_continued(tmp_path, source, cipher, contents):
+def test_what_is_augmented_and_copied_is_continued(write_until, tmp_path, source, cipher, contents):
     options = {**OPTIONS, "augment": "crop+flip", "copies": 2}
     write_shards(source, tmp_path / "whole", cipher, **options)
-    with pytest.raises(Interrupted):
-        write_shards(source, tmp_path / "out", cipher, **options, progress=interrupt_after(30))
+    write_until(30, source, tmp_path / "out", cipher, **options)
     assert write_shards(source, tmp_path / "out", cipher, **options, resume=True).resumed > 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert ledger_files(tmp_path / "out") == ledger_files(tmp_path / "whole")
@@ -241,10 +219,11 @@ def test_lost_shard_of_a_finished_run_is_written_again(finished, source, cipher,
     assert touched == {"train-000003.tar", "manifest.json"}
 
 
-def test_data_set_has_no_manifest_while_a_shard_is_missing(finished, source, cipher, check_equal):
+def test_data_set_has_no_manifest_while_a_shard_is_missing(
+    write_until, finished, source, cipher, check_equal
+):
     (finished / "train-000003.tar").unlink()
-    with pytest.raises(Interrupted):
-        write_shards(source, finished, cipher, **OPTIONS, resume=True, progress=interrupt_after(30))
+    write_until(30, source, finished, cipher, **OPTIONS, resume=True)
     assert not (finished / "manifest.json").exists()
     write_shards(source, finished, cipher, **OPTIONS, resume=True)
     check_equal(finished)
@@ -358,11 +337,10 @@ def test_other_libraries_are_refused(unfinished, source, cipher):
         write_shards(source, unfinished, cipher, **OPTIONS, resume=True)
 
 
-def test_shards_that_stand_do_not_follow_their_photos(tmp_path, plant, cipher, photo):
+def test_shards_that_stand_do_not_follow_their_photos(write_until, tmp_path, plant, cipher, photo):
     # Nobody reads ten million photos again to see whether one has changed.
     photos = plant(tmp_path / "in", *(f"{i}.jpg" for i in range(8)))
-    with pytest.raises(Interrupted):
-        write_shards(photos, tmp_path / "out", cipher, **OPTIONS, progress=interrupt_after(5))
+    write_until(5, photos, tmp_path / "out", cipher, **OPTIONS)
     standing = (tmp_path / "out" / "train-000000.tar").read_bytes()
     for path in photos.iterdir():
         path.write_bytes(photo(99))
@@ -505,11 +483,10 @@ def test_repaired_items_are_taken_up(tmp_path, flawed, cipher, photo, contents):
 
 
 @pytest.mark.parametrize("items", [2, 7, 12])
-def test_run_with_failures_is_continued(tmp_path, flawed, cipher, contents, items):
+def test_run_with_failures_is_continued(write_until, tmp_path, flawed, cipher, contents, items):
     options = {"size": 48, "samples_per_shard": 1, "skip_bad": True}  # some shards hold nothing
     write_shards(flawed, tmp_path / "whole", cipher, **options)
-    with pytest.raises(Interrupted):
-        write_shards(flawed, tmp_path / "out", cipher, **options, progress=interrupt_after(items))
+    write_until(items, flawed, tmp_path / "out", cipher, **options)
     write_shards(flawed, tmp_path / "out", cipher, **options, resume=True)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert ledger_files(tmp_path / "out") == ledger_files(tmp_path / "whole")

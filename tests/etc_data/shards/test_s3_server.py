@@ -23,6 +23,7 @@ _spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_na
 servers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(servers)
 s3_server = servers.s3_server
+proxy = servers.s3_proxy
 
 CONTENT = os.urandom(3_000_000)
 AT_ONCE_SECONDS = 20  # on a busy machine too; tries at several layers would take minutes
@@ -31,10 +32,7 @@ AT_ONCE_SECONDS = 20  # on a busy machine too; tries at several layers would tak
 @pytest.fixture(autouse=True)
 def settings(s3_server, monkeypatch, tmp_path):
     """Short pauses, and the server's credentials in the environment."""
-    servers.forget_settings(monkeypatch, tmp_path)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.SECRET_KEY)
+    servers.use_s3_server(s3_server, monkeypatch, tmp_path)
     monkeypatch.setattr(storage_module, "_FIRST_WAIT_SECONDS", 0.05)
 
 
@@ -47,15 +45,6 @@ def folder(s3_server, request):
 @pytest.fixture
 def storage(folder):
     return RemoteStorage(f"s3://{servers.BUCKET}/{folder.name}")
-
-
-@pytest.fixture
-def proxy(s3_server, monkeypatch):
-    """The way to the server."""
-    proxy = servers.FaultyProxy(s3_server.port)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture
@@ -155,6 +144,44 @@ def test_a_missing_bucket_holds_nothing_and_takes_nothing(source, tmp_path):
     with pytest.raises(StorageError, match=r"^s3://missing/set does not exist$") as raised:
         storage.upload(source, "a")
     assert raised.value.hint == "make the bucket first"
+
+
+def test_a_check_writes_and_deletes(storage, folder, proxy):
+    storage.check_writable()
+    assert proxy.connections == 3
+    assert not folder.exists() or list(folder.iterdir()) == []
+    proxy.faults.extend(["none", 20, "none", 20])  # the answers of the second and third are cut off
+    storage.check_writable()
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_a_check_names_a_missing_bucket():
+    with pytest.raises(StorageError, match=r"^s3://missing/set cannot be .* does not exist$") as raised:
+        RemoteStorage("s3://missing/set").check_writable()
+    assert raised.value.hint == "make the bucket first"
+
+
+def test_a_check_finds_a_server_that_only_reads(tmp_path, monkeypatch):
+    server = servers.S3Server(tmp_path / "server", "--read-only")
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        storage = RemoteStorage(f"s3://{servers.BUCKET}/set", tries=2)
+        assert storage.sizes() == {}
+        with pytest.raises(StorageError, match=r"/set cannot be written to: s3://[^ ]*/set cannot be"):
+            storage.check_writable()
+    finally:
+        server.kill()
+
+
+def test_a_check_without_credentials_or_with_wrong_ones_raises_at_once(storage, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match=r"access to s3://[^ ]* is denied$"):
+        RemoteStorage(storage.url).check_writable()
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StorageError, match=r"NoCredentialsError: Unable to locate"):
+        RemoteStorage(storage.url).check_writable()
 
 
 def test_a_bucket_that_cannot_be_is_refused_at_once():

@@ -1,5 +1,4 @@
 import hashlib
-import importlib.util
 import io
 import json
 import pickle
@@ -19,16 +18,6 @@ from etc_data.sources import load_rgb
 
 SECRET = bytes(range(32))
 TESTS = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def reference():
-    """The second implementation, written from docs/format.md alone."""
-    path = TESTS / "reference" / "etc_reference.py"
-    spec = importlib.util.spec_from_file_location("etc_reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def encoder(scheme="etc-16", *, key_scope=None, context="", codec=None, size=(32, 48), **options):

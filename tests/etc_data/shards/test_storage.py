@@ -1,6 +1,7 @@
 """What holds for every storage; real servers are met in test_s3_server.py and test_http_server.py."""
 
 import errno
+import os
 import pickle
 import subprocess
 import sys
@@ -70,6 +71,9 @@ def s3_error(status: int, code: str, kind: type[Exception] = OSError) -> Excepti
         ("C:/set", False),
         ("a://b", True),
         ("://b", False),
+        ("s3:/bucket", True),  # nearly: whoever opens it is told so
+        ("zip::s3://bucket/a.zip", True),
+        ("./s3:/bucket", False),
         (Path("s3://bucket"), False),
     ],
 )
@@ -87,9 +91,82 @@ def test_paths_and_file_urls_open_a_local_storage(tmp_path):
 
 
 def test_a_url_opens_a_remote_storage_without_its_last_slash():
-    storage = open_storage("memory://a/b/")
+    storage = open_storage("s3://a/b/")
     assert isinstance(storage, RemoteStorage)
-    assert str(storage) == "memory://a/b"
+    assert str(storage) == "s3://a/b"
+
+
+@pytest.mark.parametrize(
+    ("place", "one_form"),
+    [
+        ("S3://Bucket/Set", "s3://Bucket/Set"),
+        ("HTTPS://Host/a", "https://Host/a"),
+        ("s3://bucket/a::b", "s3://bucket/a::b"),
+        ("s3://bucket/a%20b/%2e%2e", "s3://bucket/a%20b/%2e%2e"),  # in S3 these are names
+        ("hdfs:///user/set", "hdfs:///user/set"),
+    ],
+)
+def test_a_scheme_is_in_lower_case_and_all_else_as_it_was(place, one_form):
+    assert str(open_storage(place)) == one_form
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///with%20space/a", "/with space/a"),
+        ("FILE:///a/", "/a"),
+        ("file:///100%25", "/100%"),
+        ("file:///caf%C3%A9", "/café"),
+        ("file:///caf%E9", "/caf\udce9"),  # a name that is not UTF-8
+    ],
+)
+def test_file_urls_are_percent_decoded(url, path):
+    assert open_storage(url) == LocalStorage(Path(path))
+
+
+@pytest.mark.parametrize(
+    ("place", "complaint"),
+    [
+        ("file://relative", "file://relative does not tell the whole path of a folder"),
+        ("file://host/set", "does not tell the whole path"),
+        ("file://", "does not tell the whole path"),
+        ("file:///", "does not tell the whole path"),
+        ("s3://", "s3:// names no bucket"),
+        ("s3:///set", "s3:///set names no bucket"),
+        ("S3A://", "names no bucket"),
+        ("https:///set", "names no host"),
+        ("s3://bucket/../other", r"has '\.\.' in its path"),
+        ("s3://bucket/./set", r"has '\.' in its path"),
+        ("s3://bucket//set", "has '' in its path"),
+        ("s3://bucket/set//", "has '' in its path"),
+        ("https://host/a/%2e%2e/b", r"has '\.\.' in its path"),
+        ("file:///a/%2E%2E/b", r"has '\.\.' in its path"),
+        ("file:///a%00b", r"has 'a\\x00b' in its path"),
+        ("https://host/set#part", "names one file, not a folder"),
+        ("s3:/bucket/set", "s3:/bucket/set is neither a path nor a URL"),
+        (Path("s3://bucket/set"), "s3:/bucket/set is neither a path nor a URL"),
+        ("https:/host", "is neither a path nor a URL"),
+        ("file:/set", "is neither a path nor a URL"),
+        ("simplecache::s3://bucket/set", "chains several file systems"),
+        ("zip://set::s3://bucket/a.zip", "chains several file systems"),
+        ("filecache::/set", "chains several file systems"),
+        ("async_wrapper::file:///set", "chains several file systems"),
+        ("", "the name of a data set's folder is empty"),
+        ("local:///set", "local:// leads to this machine"),
+        ("Memory://set", "memory:// leads to this machine"),
+        ("generic://set", "generic:// leads to this machine"),
+    ],
+)
+def test_what_is_no_place_for_a_data_set_is_refused(place, complaint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match=complaint):
+        open_storage(place)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["C:/set", "./s3:/set", "a:b", "2026:/set", "/s3://bucket"])
+def test_a_path_with_a_colon_is_a_path(place):
+    assert open_storage(place) == LocalStorage(Path(place))
 
 
 def test_a_missing_local_file_is_not_found(tmp_path):
@@ -100,6 +177,12 @@ def test_a_missing_local_file_is_not_found(tmp_path):
 def test_an_unreadable_local_file_raises(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(StorageError, match=r"a cannot be read: Is a directory$"):
+        LocalStorage(tmp_path).read("a")
+
+
+def test_a_local_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(StorageError, match=r"a cannot be read: it is no regular file$"):
         LocalStorage(tmp_path).read("a")
 
 
@@ -128,6 +211,23 @@ def test_only_files_of_the_folder_itself_have_names(memory, tmp_path):
     RemoteStorage(f"{memory.url}/inner").upload(tmp_path / "a", "b")
     assert sorted(memory.sizes()) == ["a"]
     assert memory.size("inner") is None
+
+
+def test_a_check_leaves_nothing(memory):
+    memory.check_writable()
+    assert memory._files.find(memory.url) == []
+
+
+def test_what_a_killed_check_left_is_not_shown(memory, tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    memory.upload(tmp_path / "a", ".etc-data-probe-0123456789abcdef")
+    assert memory.sizes() == {}
+
+
+def test_a_place_that_loses_what_is_written_is_refused(memory, monkeypatch):
+    monkeypatch.setattr(memory._files, "pipe_file", lambda path, data: None)
+    with pytest.raises(StorageError, match=r"set does not keep what is written there$"):
+        memory.check_writable()
 
 
 def test_a_missing_file_is_not_found_at_once(memory, tmp_path, pauses):
@@ -243,6 +343,12 @@ def test_an_unknown_protocol_raises():
     assert raised.value.hint is None
 
 
+def test_a_protocol_that_needs_more_than_a_url_raises():
+    for protocol in ("async_wrapper", "dir", "reference", "simplecache", "zip"):
+        with pytest.raises(StorageError, match=rf"^{protocol}:// cannot be reached: ."):
+            open_storage(f"{protocol}://set").read("a")
+
+
 # -- secrets ----------------------------------------------------------------------------------------
 
 
@@ -255,6 +361,20 @@ def test_credentials_of_a_url_are_not_shown(url):
 
 def test_an_at_sign_in_a_path_is_shown():
     assert str(RemoteStorage("s3://bucket/a@b")) == "s3://bucket/a@b"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "https:/user:secret@host/set",
+        "zip::https://user:secret@host/set",
+        "local://user:secret@host/set",
+    ],
+)
+def test_credentials_of_what_is_refused_are_not_shown(place):
+    with pytest.raises(StorageError) as raised:
+        open_storage(place)
+    assert "secret" not in str(raised.value) + str(raised.value.hint)
 
 
 @pytest.mark.parametrize("url", ["s3://KEY:SECRET@bucket/set", "s3a://KEY:SEC/RET@bucket"])

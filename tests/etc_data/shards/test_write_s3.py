@@ -15,39 +15,20 @@ import pytest
 
 from etc_data.cipher import Cipher
 from etc_data.errors import DamagedShardError, OutputExistsError, StorageError
-from etc_data.shards import ShardWriter, open_shards, write_shards
+from etc_data.shards import ShardWriter, decrypt_shards, open_shards, urls, write_shards
 from etc_data.shards import storage as storage_module
 from etc_data.shards.cache import ShardCache
+from etc_data.shards.destination import CLAIM_NAME
 
 _spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
 servers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(servers)
 s3_server = servers.s3_server
+proxy = servers.s3_proxy
 
 OPTIONS = {"size": 48, "samples_per_shard": 4}
 SHARDS = 9
 SOON_SECONDS = 30
-
-
-class Interrupted(BaseException):
-    pass
-
-
-def interrupt_after(items):
-    """A progress callback that ends the run in the middle of its work."""
-
-    def start(total):
-        left = items
-
-        def tick(done):
-            nonlocal left
-            left -= done
-            if left <= 0:
-                raise Interrupted
-
-        return tick
-
-    return start
 
 
 def files_of(folder):
@@ -74,10 +55,7 @@ def local(tmp_path_factory, source, cipher):
 @pytest.fixture(autouse=True)
 def settings(s3_server, monkeypatch, tmp_path):
     """Short pauses, the server's credentials in the environment, and a folder for the ledger."""
-    servers.forget_settings(monkeypatch, tmp_path)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.SECRET_KEY)
+    servers.use_s3_server(s3_server, monkeypatch, tmp_path)
     monkeypatch.setattr(storage_module, "_FIRST_WAIT_SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
 
@@ -110,23 +88,13 @@ def check_equal(local, bucket_folder, ledger):
     def check():
         assert files_of(bucket_folder) == files_of(local)
         written, expected = files_of(ledger), files_of(local.with_name("out.ledger"))
+        assert json.loads(written["out.json"])["out"].startswith("s3://")
         for files in (written, expected):
             files.pop("run.json")
-        plan = json.loads(written.pop("plan.json"))
-        assert plan.pop("out").startswith("s3://")
-        assert plan == json.loads(expected.pop("plan.json"))
+            files.pop("out.json")
         assert written == expected
 
     return check
-
-
-@pytest.fixture
-def proxy(s3_server, monkeypatch):
-    """The way to the server."""
-    proxy = servers.FaultyProxy(s3_server.port)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture
@@ -285,7 +253,7 @@ def test_shard_cut_short_is_uploaded_again(source, url, cipher, bucket_folder, c
     shard.write_bytes(shard.read_bytes()[:-512])
     write_shards(source, url, cipher, **OPTIONS, resume=True)
     check_equal()
-    assert uploads == ["train-000003.tar", "manifest.json"]
+    assert uploads == [CLAIM_NAME, "train-000003.tar", "manifest.json"]
 
 
 # -- refused, killed --------------------------------------------------------------------------------
@@ -361,7 +329,7 @@ def test_server_killed_for_good_is_one_error_and_resume_uploads_the_rest(
 
     begin = time.monotonic()
     with pytest.raises(
-        StorageError, match=r"/train-00000\d\.tar cannot be reached after 6 tries"
+        StorageError, match=r"/(train-00000\d\.tar|unfinished\.json) cannot be reached after 6 tries"
     ) as caught:
         write_shards(source, url, cipher, **OPTIONS, workers=workers, progress=start)
     assert time.monotonic() - begin < 3 * SOON_SECONDS
@@ -388,15 +356,48 @@ def test_upload_that_is_cut_off_is_repeated(source, url, cipher, proxy, check_eq
     check_equal()
 
 
-def test_interrupted_run_is_continued_from_its_objects(source, url, cipher, check_equal, uploads):
-    with pytest.raises(Interrupted):
-        write_shards(source, url, cipher, **OPTIONS, progress=interrupt_after(14))
-    assert uploads == [f"train-00000{i}.tar" for i in range(3)]
+def test_interrupted_run_is_continued_from_its_objects(
+    write_until, source, url, cipher, check_equal, uploads
+):
+    write_until(14, source, url, cipher, **OPTIONS)
+    assert uploads == [CLAIM_NAME, *(f"train-00000{i}.tar" for i in range(3))]
     uploads.clear()
     assert write_shards(source, url, cipher, **OPTIONS, resume=True, workers=1).resumed == 11
     shards = [name for name in uploads if name.endswith(".tar")]
     assert len(shards) == SHARDS - 3
     check_equal()
+
+
+def test_plain_images_get_their_names_from_the_ledger_of_this_url_alone(
+    source, url, cipher, key, ledger, tmp_path
+):
+    write_shards(source, url, cipher, **OPTIONS)
+    summary = decrypt_shards(url.replace("s3", "S3", 1), tmp_path / "one", key)
+    assert (summary.named_by_ledger, summary.passed_over) == (True, None)
+    ledger.rename(tmp_path / "mine")
+    write_shards(source, f"{url}/{ledger.stem}", cipher, **OPTIONS)  # whose ledger is called the same
+    summary = decrypt_shards(url, tmp_path / "two", key)
+    assert (summary.named_by_ledger, summary.passed_over) == (False, ledger)
+    summary = decrypt_shards(url, tmp_path / "three", key, ledger=tmp_path / "mine")
+    assert (summary.named_by_ledger, summary.passed_over) == (True, None)
+    names = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png")}
+    assert names == {
+        path.relative_to(tmp_path / "three") for path in (tmp_path / "three").rglob("*.png")
+    }
+
+
+def test_read_only_credentials_end_it_before_the_work(source, url, cipher, ledger, proxy):
+    proxy.faults.append(servers.answer("403 Forbidden"))
+    with pytest.raises(StorageError, match=f"^{url} cannot be written to: access to {url} is denied$"):
+        write_shards(source, url, cipher, **OPTIONS, progress=lambda _: pytest.fail("work began"))
+    assert not ledger.exists()
+
+
+def test_missing_bucket_ends_it_before_the_work(source, cipher, tmp_path):
+    with pytest.raises(StorageError, match=r"^s3://missing/set cannot be .* does not exist$") as caught:
+        write_shards(source, "s3://missing/set", cipher, **OPTIONS)
+    assert caught.value.hint == "make the bucket first"
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- other places -----------------------------------------------------------------------------------
@@ -415,11 +416,16 @@ def test_file_urls_are_folders(source, cipher, tmp_path, local):
     assert summary.ledger == tmp_path / "deep" / "set.ledger"
 
 
-def test_memory_is_a_place_too(source, cipher, local, tmp_path):
+@pytest.fixture
+def memory_taken(monkeypatch):
+    """Lets fsspec's file system in memory stand for the services that no server is at hand for."""
+    monkeypatch.setattr(urls, "_OF_THIS_MACHINE", ())
+
+
+def test_other_file_systems_are_places_too(write_until, source, cipher, local, tmp_path, memory_taken):
     import fsspec
 
-    with pytest.raises(Interrupted):
-        write_shards(source, "memory://set", cipher, **OPTIONS, progress=interrupt_after(14))
+    write_until(14, source, "memory://set", cipher, **OPTIONS)
     assert write_shards(source, "memory://set", cipher, **OPTIONS, resume=True).resumed == 11
     written = fsspec.filesystem("memory")
     assert {
@@ -427,7 +433,7 @@ def test_memory_is_a_place_too(source, cipher, local, tmp_path):
     } == files_of(local)
 
 
-def test_passwords_in_a_url_are_not_shown(source, cipher, tmp_path, monkeypatch):
+def test_passwords_in_a_url_are_not_shown(source, cipher, tmp_path, memory_taken):
     # The memory file system takes any URL, as others do that have a password in it.
     summary = write_shards(source, "memory://user:secret-word@host/private", cipher, **OPTIONS)
     assert summary.ledger == tmp_path / "private.ledger"

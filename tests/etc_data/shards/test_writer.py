@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import tarfile
 from collections import Counter
@@ -27,16 +26,6 @@ from etc_data.shards.samples import SampleEncoder
 from etc_data.sources import ImageFolder, Item, load_rgb
 
 TESTS = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def reference():
-    """The second implementation, written from docs/format.md alone."""
-    path = TESTS / "reference" / "etc_reference.py"
-    spec = importlib.util.spec_from_file_location("etc_reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

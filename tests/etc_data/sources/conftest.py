@@ -2,26 +2,13 @@
 
 import io
 import multiprocessing
-import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from operator import methodcaller
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def pictures():
-    """The folder of real test images; tests that need it are skipped where it is missing."""
-    folder = Path(os.environ.get("ETC_DATA_TEST_IMAGES", ROOT / ".." / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip("no folder of test images")
-    return folder.resolve()
 
 
 @pytest.fixture(scope="session")

@@ -385,6 +385,23 @@ def test_tar_cut_short_after_it_was_listed_fails_on_reading(tmp_path, picture):
     assert "patient" not in str(caught.value)
 
 
+def test_pipe_in_the_place_of_a_tar_is_named_and_not_waited_for(tmp_path, picture):
+    path = write(tmp_path / "a.tar", *labeled(2, picture))
+    item = TarShards(path).items("train")[1]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(SourceError, match=r"a\.tar' cannot be read: it is no regular file$"):
+        TarShards(path)
+    with pytest.raises(UnreadableImageError, match="its tar archive cannot be read: it is no regular"):
+        item.read()
+
+
+def test_pipe_in_the_place_of_a_manifest_is_only_a_stray(tmp_path, picture):
+    write(tmp_path / "a.tar", *labeled(2, picture))
+    os.mkfifo(tmp_path / "manifest.json")
+    assert strays(TarShards(tmp_path)) == {"manifest.json": "is no tar archive"}
+
+
 def test_folder_without_an_image_raises(tmp_path):
     with pytest.raises(SourceError, match="holds no tar archive"):
         TarShards(tmp_path)

@@ -15,16 +15,12 @@ from pathlib import Path
 import pytest
 
 from etc_data.cipher import Cipher
-from etc_data.codecs import JpegCodec
 from etc_data.errors import EtcError
 from etc_data.keys import SecretKey
 from etc_data.shards import write_shards
 from etc_data.shards.destination import Destination
 from etc_data.shards.engines.ray import run_jobs_on_ray
-from etc_data.shards.job import ShardJob
-from etc_data.shards.samples import SampleEncoder
 from etc_data.shards.storage import LocalStorage
-from etc_data.sources import Item
 
 ray = pytest.importorskip("ray", reason="no ray: pip install 'etc-data[ray]'")
 
@@ -53,28 +49,6 @@ def cluster():
     del os.environ["PYTHONPATH"]
     if before is not None:
         os.environ["PYTHONPATH"] = before
-
-
-@pytest.fixture
-def job(tmp_path, photo, key):
-    """job(number, *readers) is a shard of good photos, or of what the readers give."""
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(photo(0))
-    encoder = SampleEncoder(Cipher("etc-16", key), JpegCodec(), (48, 48))
-
-    def make(number, *readers):
-        items = [Item(f"{number}/{i}", 0, r) for i, r in enumerate(readers or [path.read_bytes] * 3)]
-        return ShardJob(
-            f"train-{number:06d}.tar", "train", 10 * number, tuple((item, 0) for item in items), encoder
-        )
-
-    return make
-
-
-@pytest.fixture
-def out(tmp_path):
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
 
 
 @pytest.fixture(scope="module")
