@@ -36,6 +36,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import VisionTransformer
 
 from etc_data.models.block_stem import BlockStem, States
+from etc_data.models.network_cfg import network_cfg
 from etc_data.models.token_mlp import TokenMlp
 
 BLOCK_SIZES = (8, 16)
@@ -63,18 +64,6 @@ _KINDS = {
 }
 
 
-def _cfg(image_size: int) -> dict[str, Any]:
-    return {
-        "num_classes": 10,
-        "input_size": (3, image_size, image_size),
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "classifier": "head",
-    }
-
-
 def _name(kind: str, block_size: int, image_size: int) -> str:
     return f"etc_blockset_{kind}_b{block_size}_{image_size}"
 
@@ -100,6 +89,6 @@ def _entrypoint(kind: str, block_size: int, image_size: int) -> Callable[..., Vi
 
 
 _MODELS = list(product(_KINDS, BLOCK_SIZES, IMAGE_SIZES))
-default_cfgs = generate_default_cfgs({_name(*model): _cfg(model[-1]) for model in _MODELS})
+default_cfgs = generate_default_cfgs({_name(*model): network_cfg(model[-1]) for model in _MODELS})
 for _model in _MODELS:
     register_model(_entrypoint(*_model))

@@ -38,20 +38,12 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.convmixer import ConvMixer
 from torch import nn
 
+from etc_data.models.network_cfg import network_cfg
+
 
 def convmixer_cfg(image_size: int, **changes: Any) -> dict[str, Any]:
     """Returns timm's description of a ConvMixer for images of `image_size` pixels a side."""
-    return {
-        "num_classes": 10,
-        "input_size": (3, image_size, image_size),
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "first_conv": "stem.0",
-        "classifier": "head",
-        **changes,
-    }
+    return network_cfg(image_size, first_conv="stem.0", **changes)
 
 
 default_cfgs = generate_default_cfgs(

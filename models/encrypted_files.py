@@ -7,10 +7,6 @@ accident, and timm's checkpoint filters find neither a kernel nor a position emb
 import copy
 from pathlib import Path
 
-import etc_data.torchvision_cpu  # noqa: F401
-
-# isort: split
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -18,7 +14,8 @@ from torch import nn
 
 from etc_data.errors import ModelError
 from etc_data.models.foreign_errors import reason_of
-from etc_data.models.model_encryption import NOT_OF_THE_NETWORK, prepare_layers
+from etc_data.models.model_encryption import prepare_layers
+from etc_data.models.named_networks import make_network
 from etc_data.models.patch_embedding import find_patch_embedding
 from etc_data.models.public_facts import ModelInfo, is_encrypted, model_info
 from etc_data.shards.files import published, writing
@@ -136,19 +133,8 @@ def _create(path: Path, info: ModelInfo, name: str | None) -> nn.Module:
     name = name or info.architecture
     if name is None:
         raise ModelError(
-            f"{path} does not tell its architecture, since the model was not made by timm",
+            f"{path} does not tell its architecture: timm did not make the model, or by arguments that "
+            "no file can hold",
             "give a plain model: load_encrypted_model(path, model)",
         )
-    # What a file says may choose a network, but never a place to load something from.
-    if not timm.is_model(name) or NOT_OF_THE_NETWORK & set(info.model_args):
-        raise ModelError(
-            f"{path} names the architecture {name!r}, which timm does not know here",
-            "import the module that registers it, or give a plain model",
-        )
-    try:
-        return timm.create_model(name, **info.model_args)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: timm cannot make {name} with {info.model_args}: {reason_of(error)}",
-            "give a plain model",
-        ) from None
+    return make_network(path, name, info.model_args)

@@ -9,5 +9,5 @@ def reason_of(error: Exception) -> str:
     >>> reason_of(RuntimeError("size mismatch:\n  head."))
     'size mismatch: head'
     """
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return reason if len(reason) <= _LENGTH else f"{reason[:_LENGTH]}…"

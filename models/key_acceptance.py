@@ -5,7 +5,7 @@ patches themselves may move depends on the model (see `position_embedding`).
 """
 
 from etc_data.cipher import Cipher
-from etc_data.errors import ModelError, PlanError
+from etc_data.errors import GeometryError, ModelError, PlanError
 from etc_data.models.patch_embedding import PatchEmbedding
 from etc_data.models.patch_keys import PatchKeys
 
@@ -22,22 +22,26 @@ def accepted_keys(cipher: Cipher, embedding: PatchEmbedding) -> PatchKeys:
             'with key scope "image" every image has its own key, and a model can hold only one',
             'use key_scope="dataset", or train an order-free model on the encrypted images',
         )
-    scheme = cipher.scheme
-    plan = cipher.plan(*embedding.image_size)
+    scheme, size = cipher.scheme, embedding.fitting_block
+    fitting = (
+        f"use blocks that are the model's patches, such as ind-{size} (--scheme ind-{size}), or "
+        "smaller ones that stay in place"
+    )
+    try:
+        plan = cipher.plan(*embedding.image_size)
+    except GeometryError as error:
+        raise GeometryError(f"{scheme.name} does not suit the model: {error}", fitting) from None
     if plan.halves:
-        size = scheme.block_size
         raise ModelError(
             f"{scheme.name} permutes 4-bit halves of values, which no linear layer can undo",
-            f"use shuffle-com-{size} or flip-{size}, or train an adaptation network instead",
+            f"use shuffle-com-{size} (--scheme shuffle-com-{size}), or train an adaptation network",
         )
     try:
         return PatchKeys.of_plan(plan, embedding.source)
     except PlanError as error:
         height, width = embedding.patch_size
         raise ModelError(
-            f"{scheme.name} does not suit patches of {height}×{width} pixels: {error}",
-            f"use blocks that are the model's patches, such as ind-{height}, or smaller ones that stay "
-            "in place",
+            f"{scheme.name} does not suit patches of {height}×{width} pixels: {error}", fitting
         ) from None
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from etc_data.cipher import Cipher
-from etc_data.errors import ModelError
+from etc_data.errors import GeometryError, ModelError
 from etc_data.models.embedding_weights import (
     decrypted_matrix,
     plain_layer,
@@ -25,15 +25,14 @@ from etc_data.models.embedding_weights import (
 from etc_data.models.encrypted_embedding import CompactPatchEmbedding, DensePatchEmbedding
 from etc_data.models.folding import Fold, Normalization
 from etc_data.models.key_acceptance import accepted_keys, serves_every_size
+from etc_data.models.named_networks import NOT_OF_THE_NETWORK
 from etc_data.models.patch_embedding import PatchEmbedding, find_patch_embedding
 from etc_data.models.patch_keys import PatchKeys
 from etc_data.models.position_embedding import permute_positions
 from etc_data.models.public_facts import ModelInfo, attach_info, is_encrypted, model_info
+from etc_data.models.single_entrance import check_single_entrance
 
-# Arguments of timm.create_model that choose files and places, not the network.
-NOT_OF_THE_NETWORK = frozenset(
-    {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
-)
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.jit.ScriptModule)
 
 
 def encrypt_model(
@@ -83,7 +82,7 @@ def encrypt_model(
         ModelError: the scheme or the model does not allow it; the message tells what would.
         GeometryError: the image size does not fit the scheme or the model.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = _size(image_size)
     _check_model(model)
     if form not in ("compact", "dense"):
         raise ModelError(f'form is {form!r}; it must be "compact" or "dense"')
@@ -93,7 +92,8 @@ def encrypt_model(
     keys = accepted_keys(cipher, embedding)
     positions = None
     if not keys.in_place:
-        positions = permute_positions(encrypted, keys.patch_order, embedding.layer)
+        positions = permute_positions(encrypted, keys.patch_order, embedding)
+    check_single_entrance(encrypted, embedding)
     any_size = keys.common and keys.in_place and serves_every_size(cipher)
     plain = plain_matrix(embedding.layer)
     folds = _folds(keys, embedding, normalization)
@@ -138,12 +138,12 @@ def decrypt_model(model: nn.Module, cipher: Cipher) -> nn.Module:
     embedding = find_patch_embedding(plain, info.image_size, info.patch_embedding)
     keys = accepted_keys(cipher, embedding)
     folds = _folds(keys, embedding, info.normalization)
+    if info.position_embedding is not None:
+        permute_positions(plain, np.argsort(keys.patch_order), embedding)
     weight, bias = decrypted_matrix(embedding.layer, folds)
     matrix = weight, None if info.added_bias else bias
     layer = plain_layer(embedding.layout, matrix, next(embedding.layer.parameters()))
     plain.set_submodule(info.patch_embedding, layer.train(embedding.layer.training))
-    if info.position_embedding is not None:
-        permute_positions(plain, np.argsort(keys.patch_order), layer)
     for module in plain.modules():
         module.__dict__.pop("set_input_size", None)
     attach_info(plain, None)
@@ -193,18 +193,27 @@ def _folds(keys: PatchKeys, embedding: PatchEmbedding, normalization: Normalizat
 # -- the model that is given --------------------------------------------------------------------
 
 
+def _size(image_size: Any) -> tuple[int, int]:
+    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise GeometryError(
+            f"image_size is {image_size!r}; it must be pixels per side, or (height, width)"
+        )
+    return sides[0], sides[1]
+
+
 def _check_model(model: nn.Module) -> None:
-    if is_encrypted(model):
-        raise ModelError(
-            f"the model is encrypted already, with key {model_info(model).key_id}",
-            "decrypt_model gives the plain model back",
-        )
-    parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
-    if parallel or hasattr(model, "_orig_mod"):
-        raise ModelError(
-            f"the model is wrapped in a {type(model).__name__}",
-            "encrypt the model itself, then compile it or make it parallel",
-        )
+    for module in model.modules():
+        if is_encrypted(module):
+            raise ModelError(
+                f"the model is encrypted already, with key {model_info(module).key_id}",
+                "decrypt_model gives the plain model back",
+            )
+        if isinstance(module, _WRAPPERS) or hasattr(module, "_orig_mod"):
+            raise ModelError(
+                f"the model is wrapped in a {type(module).__name__}",
+                "encrypt the model itself, then compile it or make it parallel",
+            )
     if any(getattr(module, "dynamic_img_pad", False) for module in model.modules()):
         raise ModelError(
             "the model pads images of other sizes, and padding is not encrypted",
@@ -225,18 +234,22 @@ def _normalization(model: nn.Module, mean: Any, std: Any) -> Normalization:
 
 
 def _architecture(model: nn.Module) -> dict[str, Any]:
-    """Returns what `timm.create_model` needs to make such a model, as far as the model tells."""
+    """Returns what `timm.create_model` needs to make such a model, if a file can hold it."""
     name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
-    if name is None:
+    given = getattr(model, "_model_args", None)  # noted by create_model from timm 1.0.31 on
+    if name is None or given is None:
         return {}
-    arguments = dict(getattr(model, "_model_args", {}), num_classes=getattr(model, "num_classes", None))
+    arguments = dict(given, num_classes=getattr(model, "num_classes", None))
     arguments["img_size"] = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    told = {
-        key: json.loads(json.dumps(value))
+    of_the_network = {
+        key: value
         for key, value in arguments.items()
-        if isinstance(value, bool | int | float | str | list | tuple) and key not in NOT_OF_THE_NETWORK
+        if value is not None and key not in NOT_OF_THE_NETWORK
     }
-    return {"architecture": name, "model_args": told}
+    try:
+        return {"architecture": name, "model_args": json.loads(json.dumps(of_the_network))}
+    except TypeError:  # a class or function: without it, the name would make another network
+        return {}
 
 
 # -- no hidden resampling -----------------------------------------------------------------------

@@ -7,6 +7,7 @@ anything of the model's code.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class PatchEmbedding:
         rows, columns = self.source[0] // width % self.image_size[0], self.source[0] % width
         return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
 
+    @property
+    def fitting_block(self) -> int:
+        """Pixels per side of the largest square blocks that divide the patches."""
+        return gcd(*self.patch_size)
+
 
 class _ReachedError(Exception):
     """Ends the forward pass at the layer that was looked for."""
@@ -72,6 +78,8 @@ def find_patch_embedding(
             image is changed before it.
         GeometryError: the model does not take images of this size, or its patches do not divide it.
     """
+    if not any(True for _ in model.parameters()):
+        raise ModelError("the model has no weights, and so no patch embedding")
     if _is_layer(model):
         raise ModelError("the model is one single layer", "put it into a torch.nn.Sequential")
     if name is not None and name not in dict(model.named_modules()):

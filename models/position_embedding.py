@@ -18,15 +18,12 @@ from torch import nn
 
 from etc_data.errors import ModelError
 from etc_data.keystream import IntArray
+from etc_data.models.patch_embedding import PatchEmbedding
 
-_HINT = (
-    "use a scheme that leaves blocks in place (com, ind, shuffle, flip), or a vision transformer with "
-    "an absolute position embedding"
-)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def permute_positions(model: Any, patch_order: IntArray, patch_layer: nn.Module) -> str | None:
+def permute_positions(model: Any, patch_order: IntArray, embedding: PatchEmbedding) -> str | None:
     """Gives the patch rows of a transformer's position embedding a new order, in place.
 
     Rows of class, register and distillation tokens stay.
@@ -34,7 +31,7 @@ def permute_positions(model: Any, patch_order: IntArray, patch_layer: nn.Module)
     Args:
         model: changed in place.
         patch_order: intp [N]; row n becomes what row ``patch_order[n]`` was.
-        patch_layer: the model's patch embedding, the one convolution it may have.
+        embedding: of the model; its layer is the one convolution the model may have.
 
     Returns:
         the name of the parameter, or None where the model has no position embedding and so is
@@ -43,7 +40,7 @@ def permute_positions(model: Any, patch_order: IntArray, patch_layer: nn.Module)
     Raises:
         ModelError: the model's answer depends on the order of its patches in another way.
     """
-    _check_takes_any_order(model, patch_layer)
+    _check_takes_any_order(model, embedding)
     positions = model.pos_embed
     if positions is None:
         return None
@@ -59,12 +56,17 @@ def permute_positions(model: Any, patch_order: IntArray, patch_layer: nn.Module)
     return "pos_embed"
 
 
-def _check_takes_any_order(model: Any, patch_layer: nn.Module) -> None:
+def _check_takes_any_order(model: Any, embedding: PatchEmbedding) -> None:
     name = type(model).__name__
+    size = embedding.fitting_block
+    hint = (
+        f"use a scheme that leaves blocks in place, such as ind-{size} (--scheme ind-{size}), or a "
+        "vision transformer with an absolute position embedding"
+    )
     moves = "the scheme moves whole patches to other places, and"
     # Subclasses add windows, relative positions or token convolutions.
     if type(model) not in (VisionTransformer, VisionTransformerDistilled):
-        raise ModelError(f"{moves} a {name} is not known to take its patches in any order", _HINT)
+        raise ModelError(f"{moves} a {name} is not known to take its patches in any order", hint)
     foreign = [
         type(block).__name__
         for block in model.blocks
@@ -73,10 +75,10 @@ def _check_takes_any_order(model: Any, patch_layer: nn.Module) -> None:
     foreign += [
         type(module).__name__
         for module in model.modules()
-        if isinstance(module, _CONVOLUTIONS) and module is not patch_layer
+        if isinstance(module, _CONVOLUTIONS) and module is not embedding.layer
     ]
     if foreign:
-        raise ModelError(f"{moves} this {name} has a {foreign[0]}, which may mix neighbors", _HINT)
+        raise ModelError(f"{moves} this {name} has a {foreign[0]}, which may mix neighbors", hint)
     if model.global_pool == "":
         raise ModelError(
             f"{moves} this {name} gives out all its tokens, so that its answer would be scrambled",

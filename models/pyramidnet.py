@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
+from etc_data.models.network_cfg import network_cfg
 from etc_data.models.shake_drop import ShakeDrop
 
 _STEM_WIDTH = 16
@@ -106,17 +107,8 @@ class _Block(nn.Module):
 
 def small_image_cfg(**changes: Any) -> dict[str, Any]:
     """Returns timm's description of a network for 32 px whose input is in [0, 1], not normalized."""
-    return {
-        "num_classes": 10,
-        "input_size": (3, 32, 32),
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": (0.0, 0.0, 0.0),
-        "std": (1.0, 1.0, 1.0),
-        "first_conv": "stem.0",
-        "classifier": "head",
-        **changes,
-    }
+    in_range = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "first_conv": "stem.0"}
+    return network_cfg(32, **(in_range | changes))
 
 
 default_cfgs = generate_default_cfgs({"etc_pyramidnet110_a270": small_image_cfg()})

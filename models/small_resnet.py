@@ -9,6 +9,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
+from etc_data.models.network_cfg import network_cfg
+
 
 class SmallImageResNet(ResNet):
     """timm's ResNet with the first layer that is usual for CIFAR: 3×3, stride 1, no pooling.
@@ -29,18 +31,7 @@ class SmallImageResNet(ResNet):
 
 
 default_cfgs = generate_default_cfgs(
-    {
-        "etc_resnet18_32": {
-            "num_classes": 10,
-            "input_size": (3, 32, 32),
-            "crop_pct": 1.0,
-            "interpolation": "bicubic",
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.5, 0.5, 0.5),
-            "first_conv": "conv1",
-            "classifier": "fc",
-        }
-    }
+    {"etc_resnet18_32": network_cfg(32, first_conv="conv1", classifier="fc")}
 )
 
 

@@ -27,17 +27,9 @@ import etc_data.torchvision_cpu  # noqa: F401
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer
 
-_CFG = {
-    "num_classes": 10,
-    "input_size": (3, 224, 224),
-    "fixed_input_size": True,
-    "crop_pct": 1.0,
-    "interpolation": "bicubic",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-    "first_conv": "patch_embed.proj",
-    "classifier": "head",
-}
+from etc_data.models.network_cfg import network_cfg
+
+_CFG = network_cfg(224, fixed_input_size=True, first_conv="patch_embed.proj")
 
 default_cfgs = generate_default_cfgs(
     {

@@ -41,7 +41,7 @@ class ThreeNumbers(click.ParamType):  # type: ignore[type-arg]
     "--size", type=SizeType(), help="Of the images: pixels, or HEIGHTxWIDTH (default: the model's)."
 )
 @click.option(
-    "--model", "name", metavar="NAME", help="The architecture in timm, where IN is a checkpoint."
+    "--model", "name", metavar="NAME", help="The architecture in timm, where IN does not tell it."
 )
 @click.option("--mean", type=ThreeNumbers(), help="Of the input normalization (default: the model's).")
 @click.option("--std", type=ThreeNumbers(), help="Likewise.")
@@ -71,15 +71,19 @@ def encrypt_model(
 ) -> None:
     """Rewrite the trained plain model IN so that it takes images encrypted with the key.
 
-    IN is a checkpoint of timm (.safetensors, .pth) or a folder with config.json, as timm writes it for
-    Hugging Face; OUT becomes a .safetensors file or a folder likewise. The encrypted model gives the
-    same answers; its images are encrypted, then normalized as before.
+    IN is what train wrote, a checkpoint of timm (.safetensors, .pth), or a folder with config.json, as
+    timm writes it for Hugging Face; OUT becomes a .safetensors file or a folder likewise. The encrypted
+    model gives the same answers; its images are encrypted, then normalized as before.
+
+    A vision transformer takes every scheme that moves whole patches; ConvMixer and MLP-Mixer need one
+    that leaves them in place, such as ind-16 for patches of 16.
 
     OUT holds no key, but its patch embedding tells more than encrypted images do: see
     docs/models-encryption.md before you give it away.
 
     \b
     Examples:
+      etc-data encrypt-model runs/one/best.safetensors enc.safetensors --key clinic.key --scheme ind-4
       etc-data encrypt-model vit.safetensors vit-enc.safetensors --key clinic.key \\
           --model vit_tiny_patch16_224
       etc-data encrypt-model mixer/ mixer-enc/ --key clinic.key --scheme ind-16 --size 224

@@ -48,7 +48,7 @@ answer(describe_turbo())
 NEEDED = (
     Part("torch", "torch", "2.6"),
     Part("torchvision", "torchvision", "0.21", probe=_TORCHVISION_PROBE),
-    Part("timm", "timm", "1.0", probe="import etc_data.torchvision_cpu, timm"),
+    Part("timm", "timm", "1.0.31", probe="import etc_data.torchvision_cpu, timm"),
     Part("webdataset", "webdataset", "1.0"),
     Part("braceexpand", "braceexpand", "0.1.7"),
     Part("numpy", "numpy", "2"),

@@ -164,23 +164,108 @@ def test_nothing_is_overwritten_without_force(etc, key, checkpoints, model, tmp_
     )
 
 
-def test_a_pickle_that_runs_code_is_never_loaded(etc, key, tmp_path):
-    class Harm:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "harm"), "w"))
+class Opener:
+    """A pickle that would open a file for writing."""
 
-    torch.save({"state_dict": Harm()}, tmp_path / "evil.pth")
-    result = etc(
-        "encrypt-model",
-        tmp_path / "evil.pth",
-        tmp_path / "e.safetensors",
-        "--key",
-        key,
-        "--model",
-        NAME,
-    )
-    assert "cannot be read as a checkpoint" in result.error
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize(
+    "content", ["list", "number", "names", "nested", "code", "nothing", "text", "cut"]
+)
+def test_checkpoints_that_are_none(content, etc, key, checkpoints, tmp_path):
+    path = tmp_path / "x.pth"
+    objects = {
+        "list": [1, 2],
+        "number": 3,
+        "names": {1: torch.zeros(2)},
+        "nested": {"state_dict": {"a": [1]}},
+        "code": {"state_dict": Opener(tmp_path / "harm")},
+    }
+    whole = (checkpoints / "vit.pth").read_bytes()
+    octets = {"nothing": b"", "text": b"hello", "cut": whole[: len(whole) // 2]}
+    if content in objects:
+        torch.save(objects[content], path)
+    else:
+        path.write_bytes(octets[content])
+    result = etc("encrypt-model", path, tmp_path / "e.safetensors", "--key", key, "--model", NAME)
+    assert result.code == 1
+    assert "x.pth" in result.error
+    assert "save_file(model.state_dict()" in result.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+
+@pytest.fixture
+def folder(checkpoints, tmp_path):
+    """folder(changes, weights) gives a Hugging Face folder, its config.json or weights changed."""
+
+    def make(changes=None, weights=None):
+        place = tmp_path / "in"
+        place.mkdir()
+        config = json.loads((checkpoints / "hf" / "config.json").read_bytes()) | (changes or {})
+        (place / "config.json").write_text(json.dumps(config))
+        if weights is None:
+            weights = load_file(checkpoints / "hf" / "model.safetensors")
+        torch.save(weights, place / "pytorch_model.bin")
+        return place
+
+    return make
+
+
+def test_a_folder_with_pytorch_weights(etc, key, folder, model, image, tmp_path):
+    options = ("--key", key, "--scheme", "ind-16")
+    assert etc("encrypt-model", folder(), tmp_path / "out", *options).code == 0
+    check(tmp_path / "out", model, Cipher("ind-16", SecretKey.load(key)), image)
+
+
+def test_a_folder_whose_config_names_other_classes_gives_no_fresh_classifier(
+    etc, key, folder, model, image, tmp_path
+):
+    changed = folder({"num_classes": 9})
+    options = ("--key", key, "--scheme", "ind-16")
+    assert etc("encrypt-model", changed, tmp_path / "out", *options).code == 0
+    check(tmp_path / "out", model, Cipher("ind-16", SecretKey.load(key)), image)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": None}, "names no architecture of timm"),  # as in transformers' folders
+        ({"architecture": "hf-hub:someone/something"}, "timm cannot load"),
+        ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "timm cannot load"),
+        ({"model_args": {"cache_dir": "/tmp"}}, "timm cannot load"),
+        ({"model_args": {"img_size": 160}}, "does not fit"),
+    ],
+)
+def test_folders_that_do_not_fit(changes, message, etc, key, folder, tmp_path):
+    result = etc("encrypt-model", folder(changes), tmp_path / "out", "--key", key)
+    assert message in result.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_hold_code_or_nothing(etc, key, folder, tmp_path):
+    place = folder(weights={"state_dict": Opener(tmp_path / "harm")})
+    command = ("encrypt-model", place, tmp_path / "out", "--key", key)
+    assert "cannot be read as a checkpoint" in etc(*command).error
     assert not (tmp_path / "harm").exists()
+    (place / "pytorch_model.bin").unlink()
+    assert "has no weights" in etc(*command).error
+
+
+def test_a_bfloat16_checkpoint_stays_one(etc, key, model, tmp_path):
+    path, out, plain = (tmp_path / f"{name}.safetensors" for name in ("in", "out", "plain"))
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    save_file(state, path)
+    options = ("--key", key, "--scheme", "ind-16")
+    assert etc("encrypt-model", path, out, "--model", NAME, *options).code == 0
+    assert out.stat().st_size <= 1.02 * path.stat().st_size
+    assert etc("decrypt-model", out, plain, "--key", key).code == 0
+    found = load_file(plain)
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
 
 
 def test_files_that_are_no_models(etc, key, checkpoints, tmp_path):

@@ -1,8 +1,5 @@
 """Real photos, and models whose batch normalization has seen some."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,16 +12,11 @@ import timm
 
 import etc_data.models.blockset  # noqa: F401
 
-ROOT = Path(__file__).resolve().parents[4]
-
 
 @pytest.fixture(scope="session")
-def photos():
+def photos(pictures):
     """Returns four photos, uint8 [4, 3, 64, 96]."""
-    folder = Path(os.environ.get("ETC_DATA_TEST_IMAGES", ROOT / ".." / "shared" / "data"))
-    files = sorted((folder / "kodak24").glob("*.png"))[:4]
-    if not files:
-        pytest.skip(f"no kodak24 in {folder}")
+    files = sorted((pictures / "kodak24").glob("*.png"))[:4]
     images = [
         Image.open(file).convert("RGB").resize((96, 64), Image.Resampling.BICUBIC) for file in files
     ]

@@ -1,8 +1,6 @@
 """Real photos, and small networks of every kind that model encryption knows, with random weights."""
 
-import os
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,17 +17,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.mlp_mixer import MlpMixer, ResBlock
 from timm.models.vision_transformer import VisionTransformer
 
-ROOT = Path(__file__).resolve().parents[4]
 SIDE = 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other are slow where several processes test at once."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +31,9 @@ def other_key():
 
 
 @pytest.fixture(scope="session")
-def large_photos():
+def large_photos(pictures):
     """Eight photos of as many classes, uint8 [8, 3, 224, 224]."""
-    folder = Path(os.environ.get("ETC_DATA_TEST_IMAGES", ROOT / ".." / "shared" / "data"))
-    paths = [sorted(place.iterdir())[0] for place in sorted((folder / "imagenette224/val").glob("*"))]
-    if not paths:
-        pytest.skip("no folder of test images")
+    paths = [sorted(place.iterdir())[0] for place in sorted((pictures / "imagenette224/val").glob("*"))]
     arrays = [np.asarray(Image.open(path).convert("RGB")) for path in paths[:8]]
     return torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous()
 

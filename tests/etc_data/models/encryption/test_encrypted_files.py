@@ -18,6 +18,7 @@ from etc_data.models import (
     read_model_info,
     save_encrypted_model,
 )
+from etc_data.models.convmixer import etc_convmixer_256_8_p8
 
 FACTS = "etc-data-model"
 
@@ -86,6 +87,27 @@ def test_a_model_that_timm_does_not_know_needs_a_plain_one(key, make, half, tmp_
         load_encrypted_model(path, encrypted)
 
 
+def test_arguments_that_no_file_can_hold_make_no_other_network(key, tmp_path):
+    """A class among timm's arguments: without it the name would make a network with other logits."""
+    torch.manual_seed(0)
+    options = {"dim": 16, "depth": 1, "num_classes": 3, "act_layer": torch.nn.ReLU}
+    model = timm.create_model("etc_convmixer_256_8_p8", **options).eval()
+    encrypted = encrypt_model(model, Cipher("ind-8", key), image_size=64)
+    save_encrypted_model(encrypted, tmp_path / "m.safetensors")
+    with pytest.raises(ModelError, match="arguments that no file can hold"):
+        load_encrypted_model(tmp_path / "m.safetensors")
+    loaded = load_encrypted_model(tmp_path / "m.safetensors", model)
+    with torch.inference_mode():
+        assert torch.equal(loaded(images()), encrypted(images()))
+
+
+def test_arguments_that_nobody_noted_make_no_other_network(key, tmp_path):
+    """Called past `timm.create_model`, a network does not know what it was made with."""
+    model = etc_convmixer_256_8_p8(dim=16, depth=1, act_layer=torch.nn.ReLU)
+    encrypted = encrypt_model(model, Cipher("ind-8", key), image_size=64)
+    assert model_info(encrypted).architecture is None
+
+
 def test_a_name_may_be_given(file, encrypted):
     loaded = load_encrypted_model(file, "vit_tiny_patch16_224").eval()
     assert torch.equal(loaded(images()), encrypted(images()))
@@ -108,10 +130,11 @@ def test_the_same_model_gives_the_same_bytes(encrypted, file, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
 
 
-def test_a_compact_vit_tiny_is_at_most_2_percent_larger_than_the_plain_one(key, tmp_path):
-    model = timm.create_model("vit_tiny_patch16_224")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_compact_vit_tiny_is_at_most_2_percent_larger_than_the_plain_one(dtype, key, tmp_path):
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10).to(dtype)
     save_file(model.state_dict(), tmp_path / "plain.safetensors")
-    encrypted = encrypt_model(model, Cipher("ind-16/8", key), image_size=224)
+    encrypted = encrypt_model(model, Cipher("shuffle-ind-16", key), image_size=224)
     save_encrypted_model(encrypted, tmp_path / "m.safetensors")
     plain_bytes = (tmp_path / "plain.safetensors").stat().st_size
     assert (tmp_path / "m.safetensors").stat().st_size <= 1.02 * plain_bytes
@@ -186,7 +209,10 @@ def test_a_file_cut_short(file):
         ({"extra": 1}, "fields do not agree"),
         ({"patch_embedding": "nowhere"}, "no layer 'nowhere'"),
         ({"architecture": "hf-hub:someone/something"}, "timm does not know"),
-        ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "timm does not know"),
+        (
+            {"model_args": {"checkpoint_path": "/etc/passwd"}},
+            "argument checkpoint_path, which is a place",
+        ),
         ({"model_args": {"unknown": 1}}, "timm cannot make"),
         (
             {"model_args": {"img_size": [64, 64], "depth": 3, "num_classes": 10}},
@@ -215,10 +241,10 @@ def test_an_image_size_that_the_model_does_not_take(file):
 
 
 def test_keys_that_are_no_permutation(file):
-    name = "encrypted.patch_embed.proj.order"
+    name = "encrypted.patch_embed.proj.keys"
     with safe_open(file, framework="pt") as opened:
-        order = opened.get_tensor(name)
-    order[0, 0] = 255
-    rewritten(file, tensors={name: order})
+        keys = opened.get_tensor(name)
+    keys[0, 0] = 255
+    rewritten(file, tensors={name: keys})
     with pytest.raises(ModelError, match="order is no permutation"):
         load_encrypted_model(file)

@@ -34,7 +34,7 @@ def test_a_key_for_each_image(key, make):
 def test_schemes_over_half_bytes(scheme, key, make):
     message, hint = refused(make("vit"), Cipher(scheme, key))
     assert f"{scheme} permutes 4-bit halves" in message
-    assert f"shuffle-com-{scheme.split('-')[1]}" in hint
+    assert "--scheme shuffle-com-16" in hint
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_schemes_that_mix_the_values_of_patches(kind, scheme, key, make):
 def test_scrambled_blocks_in_networks_that_know_their_neighbors(other_network, key, make):
     message, hint = refused(make(other_network), Cipher("etc-16", key))
     assert "moves whole patches" in message and type(make(other_network)).__name__ in message
-    assert "leaves blocks in place" in hint
+    assert "--scheme ind-16" in hint
 
 
 _SMALL = {"img_size": 64, "embed_dim": 32, "num_heads": 2, "depth": 1, "num_classes": 2}
@@ -174,6 +174,8 @@ def test_models_that_never_meet_the_image_or_are_one_layer(key):
 
     with pytest.raises(ModelError, match="never reaches a layer with weights"):
         encrypt_model(Constant(), Cipher("com-16", key), image_size=64, **HALF)
+    with pytest.raises(ModelError, match="the model has no weights"):
+        encrypt_model(nn.Identity(), Cipher("com-16", key), image_size=64, **HALF)
     assert "single layer" in refused(nn.Conv2d(3, 8, 16, 16), Cipher("com-16", key))[0]
 
 
@@ -198,6 +200,103 @@ def test_wrapped_models(key, make):
     message, hint = refused(torch.compile(make("vit"), backend="eager"), cipher)
     assert "OptimizedModule" in message and "then compile" in hint
     assert "DataParallel" in refused(nn.DataParallel(make("vit")), cipher)[0]
+
+
+def test_wrapped_parts_of_a_model(key, make):
+    encrypted = encrypt_model(make("vit"), Cipher("com-16", key), image_size=64, **HALF)
+    assert "encrypted already" in refused(nn.Sequential(encrypted), Cipher("com-16", key))[0]
+    message, _ = refused(nn.Sequential(nn.DataParallel(make("vit"))), Cipher("com-16", key))
+    assert "wrapped in a DataParallel" in message
+    traced = torch.jit.trace(make("convmixer"), torch.zeros(1, 3, 64, 64))
+    assert "wrapped in a TopLevelTracedModule" in refused(traced, Cipher("com-16", key))[0]
+
+
+class TwoScales(nn.Module):
+    """Sees the image through two embeddings, as CrossViT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coarse = nn.Conv2d(3, 8, 16, 16)
+        self.fine = nn.Conv2d(3, 8, 8, 8)
+
+    def forward(self, image):
+        return self.coarse(image).mean((2, 3)) + self.fine(image).mean((2, 3))
+
+
+class Gated(nn.Module):
+    """Multiplies the patches by the brightness of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 16, 16)
+
+    def forward(self, image):
+        return {"logits": [self.embed(image) * image.mean()]}
+
+
+class Mirrored(nn.Module):
+    """Embeds the image and its mirror image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 16, 16)
+
+    def forward(self, image):
+        return self.embed(image) + self.embed(image.flip(-1))
+
+
+class Tied(nn.Module):
+    """Shares the weight of its embedding with a decoder, or the whole embedding under another name."""
+
+    def __init__(self, *, whole: bool) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 16, 16)
+        self.other = self.embed if whole else nn.ConvTranspose2d(8, 3, 16, 16)
+        self.other.weight = self.embed.weight
+
+    def forward(self, image):
+        return self.embed(image)
+
+
+@pytest.mark.parametrize("scheme", ["com-8", "ind-8"])
+def test_models_that_see_the_image_past_their_patch_embedding(scheme, key):
+    cipher = Cipher(scheme, key)
+    message, hint = refused(TwoScales(), cipher)
+    assert "past its patch embedding 'coarse'" in message and "one patch embedding" in hint
+    assert "past its patch embedding 'embed'" in refused(Gated(), cipher)[0]
+    assert "uses its patch embedding 'embed' 2 times" in refused(Mirrored(), cipher)[0]
+    for whole in (True, False):
+        message, hint = refused(Tied(whole=whole), cipher)
+        assert "shares its weights" in message and "other.weight" in message
+    crossvit = timm.create_model("crossvit_9_240", num_classes=2)
+    message, _ = refused(crossvit, Cipher("ind-4", key), image_size=240)
+    assert "the answer of this CrossVit past its patch embedding" in message
+
+
+def test_the_model_is_only_looked_at(key, make):
+    """In training mode, too: no statistics, hooks or modes change."""
+    model = make("convmixer").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    encrypted = encrypt_model(model, Cipher("ind-16", key), image_size=64, **HALF)
+    for found in (model, encrypted):
+        assert all(module.training and not module._forward_hooks for module in found.modules())
+        for name, tensor in found.state_dict().items():
+            assert not name.startswith("blocks") or torch.equal(tensor, before[name]), name
+
+
+def test_a_model_that_does_not_run_here(key):
+    class Elsewhere(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Conv2d(3, 8, 16, 16)
+
+        def forward(self, image):
+            self.embed(image)
+            raise RuntimeError("no kernel for this device")
+
+    message, hint = refused(Elsewhere(), Cipher("com-16", key))
+    assert "does not run in torch.float32 on cpu: no kernel for this device" in message
+    assert "where it runs" in hint
 
 
 def test_models_that_pad_images(key, make):
@@ -255,6 +354,30 @@ def test_sizes_that_do_not_fit(key, make):
     assert "64 is not a multiple of block_size 10" in message
     with pytest.raises(GeometryError, match="patches of 16×16 pixels do not divide"):
         encrypt_model(make("convmixer"), cipher, image_size=(72, 64), **HALF)
+
+
+@pytest.mark.parametrize("size", [0, -64, 64.0, "64", (64,), (3, 64, 64), (64, -64), (64, 64.5)])
+def test_a_malformed_image_size(size, key, make):
+    with pytest.raises(GeometryError, match="must be pixels per side"):
+        encrypt_model(make("vit"), Cipher("ind-16", key), image_size=size, **HALF)
+
+
+def test_a_hint_names_a_scheme_that_works(key):
+    """For odd and oblong patches, and where not even the image fits the scheme."""
+    for kernel, side, scheme in (((7, 7), 70, "ind-7"), ((8, 16), 80, "ind-8"), ((16, 8), 80, "ind-8")):
+        model = nn.Sequential(nn.Conv2d(3, 8, kernel, kernel), nn.Flatten())
+        for refusing in ("etc-32", "etc-10"):
+            error = GeometryError if side % int(refusing[4:]) else ModelError
+            _, hint = refused(model, Cipher(refusing, key), error, image_size=side)
+            assert f"(--scheme {scheme})" in hint
+        encrypt_model(model, Cipher(scheme, key), image_size=side, **HALF)
+    _, hint = refused(nn.Sequential(nn.Conv2d(3, 8, 4, 4)), Cipher("etc-16", key))
+    assert "(--scheme ind-4)" in hint
+    _, hint = refused(nn.Sequential(nn.Conv2d(3, 8, 4, 4)), Cipher("le-16", key))
+    assert "(--scheme shuffle-com-4)" in hint
+    encrypt_model(
+        nn.Sequential(nn.Conv2d(3, 8, 4, 4)), Cipher("shuffle-com-4", key), image_size=64, **HALF
+    )
 
 
 # -- after encryption ---------------------------------------------------------------------------

@@ -1,34 +1,11 @@
 """Real images for the networks, and the file of CIFAR-10 they come from."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import etc_data.torchvision_cpu  # noqa: F401
-
-ROOT = Path(__file__).resolve().parents[4]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On a busy machine, threads that wait for one another cost more than they bring."""
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(count)
-
-
-@pytest.fixture(scope="session")
-def pictures():
-    """The folder of real test images; tests that need it are skipped where it is missing."""
-    folder = Path(os.environ.get("ETC_DATA_TEST_IMAGES", ROOT / ".." / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip("no folder of test images")
-    return folder.resolve()
 
 
 @pytest.fixture(scope="session")
