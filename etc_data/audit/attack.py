@@ -5,7 +5,7 @@ by `judgment.judge`, against a `Criterion` that the attack states beforehand.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -42,6 +42,7 @@ class Restoration:
             attack yields none.
         decryption: the plan that turns every encrypted image of the set into a restored one; None
             where the attack has found no such plan.
+        own_decryptions: for attacks on single images, the plan that restores each of `images`.
         observations: what the attacker can measure himself, without the truth.
         cost: what was spent, such as ``{"images": 100}`` or ``{"queries": 2}``.
         seconds: wall time.
@@ -52,6 +53,7 @@ class Restoration:
     observations: Scores
     cost: Mapping[str, float]
     seconds: float
+    own_decryptions: Sequence[Plan] = ()
 
 
 class Attack(Protocol[Evidence_contra]):

@@ -109,20 +109,38 @@ def _all_states(tile: int) -> StateTable:
 def _smoothest(images: Bytes, block: int, tile: int) -> Plan:
     """Returns the plan, of all the key space has, under which tiles meet best."""
     if block == tile:
-        return _turned_alike(images, block)
+        return turn_alike(images, block)
+    inside = arrange_alike(images, block, tile)
+    # A block's own four tiles meet as well when all of it is turned; its neighbors tell.
+    return inside.then(turn_alike(inside.apply(images), block))
+
+
+def arrange_alike(images: Bytes, block: int, tile: int) -> Plan:
+    """Returns the plan that arranges the four tiles of all blocks alike, so that they meet best.
+
+    One state of all blocks stays unknown.
+
+    Args:
+        images: uint8 [n, H, W, 3].
+        block: pixels per side, two tiles.
+        tile: pixels per side.
+    """
     height, width = images.shape[1:3]
     states = _all_states(tile)
     blocks = tiles_of_blocks(height, width, (block, block), (tile, tile))
     place, state = _best_four(_tiles(images, tile)[:, blocks], states, tile)
     order, state_of_tile = np.empty(blocks.size, np.intp), np.empty(blocks.size, np.intp)
     order[blocks], state_of_tile[blocks] = blocks[:, place], state
-    inside = Plan(height, width, (tile, tile), order, states, state_of_tile)
-    # A block's own four tiles meet as well when all of it is turned; its neighbors tell.
-    return inside.then(_turned_alike(inside.apply(images), block))
+    return Plan(height, width, (tile, tile), order, states, state_of_tile)
 
 
-def _turned_alike(images: Bytes, block: int) -> Plan:
-    """Returns the plan that puts all blocks into the one state under which neighbors meet best."""
+def turn_alike(images: Bytes, block: int) -> Plan:
+    """Returns the plan that puts all blocks into the one state under which neighbors meet best.
+
+    Args:
+        images: uint8 [n, H, W, 3].
+        block: pixels per side.
+    """
     height, width = images.shape[1:3]
     rows, columns = height // block, width // block
     states = _all_states(block)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from etc_data.audit.assembly import Joins
 from etc_data.audit.evidence import Bytes
 from etc_data.audit.orientations import SIDES
 from etc_data.keystream import IntArray
@@ -48,6 +49,20 @@ class LineCorrelations(NamedTuple):
 
     forward: npt.NDArray[np.float16]
     backward: npt.NDArray[np.float16]
+
+    def joins(self, count: int) -> Joins:
+        """Returns the `count` strongest joins of each line, the strongest of all first."""
+        partner, backward, rho = self.best_partners(min(count, 2 * len(self.forward)))
+        order = np.argsort(-np.abs(rho), axis=None, kind="stable")
+        order = order[rho.reshape(-1)[order] != 0]
+        line = order // partner.shape[1]
+        other, back, strength = (x.reshape(-1)[order] for x in (partner, backward, rho))
+        return Joins(line, other, back, (strength < 0).astype(np.intp))
+
+    def fit(self, line: int, others: IntArray) -> Floats:
+        """Returns how well each of `others` continues a line, float32 [2, 2, others]: ρ and −ρ."""
+        rho = np.stack([self.forward[line, others], self.backward[line, others]]).astype(np.float32)
+        return np.stack([rho, -rho], axis=1)
 
     def best_partners(self, count: int) -> tuple[IntArray, npt.NDArray[np.bool_], Floats]:
         """Returns the strongest partners of each line, the strongest first.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from etc_data.audit.attack import Attack, Criterion, Evidence, Finding, Restoration
 from etc_data.audit.evidence import Bytes
 from etc_data.audit.image_metrics import psnr, ssim
-from etc_data.audit.structure import structure_of
+from etc_data.audit.puzzle_scores import puzzle_scores
+from etc_data.audit.structure import Structure, structure_of
 from etc_data.cipher import Cipher
+from etc_data.keystream import BoolArray
 from etc_data.plans import Plan
 from etc_data.schemes import KeyScope, Scheme
 from etc_data.states import (
@@ -64,8 +67,11 @@ def judge(
     """
     scores: dict[str, float] = dict(restoration.observations)
     pictures = restoration.images
-    if owner is not None and restoration.decryption is not None:
-        scores |= layout_scores(owner, restoration.decryption)
+    decryptions = list(restoration.own_decryptions)
+    if restoration.decryption is not None:
+        decryptions = [restoration.decryption]
+    if owner is not None and decryptions:
+        scores |= layout_scores(owner, decryptions)
     if owner is not None and pictures is not None:
         count = min(len(pictures), len(owner.plain))
         plain = owner.plain[:count]
@@ -93,22 +99,54 @@ def _deciding(criteria: Sequence[Criterion], scores: dict[str, float]) -> Criter
     return known[0] if known else criteria[-1]
 
 
-def layout_scores(owner: Owner, decryption: Plan) -> dict[str, float]:
-    """Returns how much of the layout a found plan restores, up to one state of the whole image.
+def layout_scores(owner: Owner, decryptions: Sequence[Plan]) -> dict[str, float]:
+    """Returns how much of the layout found plans restore, up to one state of the whole image.
 
     ``values``: the share of values that end in their place, color and polarity under the best of the
     global states.  ``joins``: of the pairs of values that meet at tile borders in the restored image,
     the share that were neighbors in the plain one, in one polarity and color order.  Over 4-bit halves
-    both are of the high halves.
+    both are of the high halves.  Where tiles move whole, also the `puzzle_scores`.
+
+    Args:
+        owner: the truth.
+        decryptions: one plan for all images, or one for each of the first images.
     """
-    height, width = decryption.height, decryption.width
-    grid = structure_of(owner.cipher.scheme).tile
+    height, width = decryptions[0].height, decryptions[0].width
+    structure = structure_of(owner.cipher.scheme)
     plans = owner.plans(len(owner.plain), height, width)
-    residuals = [_residual(plan, decryption) for plan in plans]
-    return {
-        "values": float(np.mean([_values_right(*residual, height, width) for residual in residuals])),
-        "joins": float(np.mean([_joins(*residual, height, width, grid) for residual in residuals])),
+    if len(decryptions) == 1:
+        decryptions = [*decryptions] * len(plans)
+    elif len(plans) == 1:
+        plans = plans * len(decryptions)
+    scores = [
+        _scores_of_image(_residual(plan, decryption), (height, width), structure)
+        for plan, decryption in zip(plans, decryptions, strict=False)
+    ]
+    return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+
+
+def _scores_of_image(
+    residual: tuple[Any, Any], size: tuple[int, int], structure: Structure
+) -> dict[str, float]:
+    tile = structure.tile
+    right = _values_right(*residual, *size)
+    down, across = _joined(*residual, *size, tile)
+    scores = {
+        "values": float(right.mean()),
+        "joins": float(np.concatenate([down.reshape(-1), across.reshape(-1)]).mean()),
     }
+    if structure.shuffled is None and not structure.pixelwise:
+        rows, columns = size[0] // tile, size[1] // tile
+        scores |= puzzle_scores(
+            _all(right.reshape(rows, tile, columns, -1), (1, 3)),
+            _all(across.reshape(rows, tile, columns - 1, -1), (1, 3)),
+            _all(down.reshape(rows - 1, columns, -1), (2,)),
+        )
+    return scores
+
+
+def _all(right: BoolArray, axes: tuple[int, ...]) -> BoolArray:
+    return np.asarray(right.all(axis=axes))
 
 
 def _residual(plan: Plan, decryption: Plan) -> tuple[Any, Any]:
@@ -123,6 +161,7 @@ def _residual(plan: Plan, decryption: Plan) -> tuple[Any, Any]:
     return index, negated
 
 
+@lru_cache(maxsize=1)
 def global_states(height: int, width: int) -> list[Plan]:
     """Returns the plans that put the whole image into each state: 96, or 48 where it is not square."""
     tile, one = (height, width), np.zeros(1, np.intp)
@@ -143,29 +182,35 @@ def global_states(height: int, width: int) -> list[Plan]:
     return plans
 
 
-def _values_right(index: Any, negated: Any, height: int, width: int) -> float:
-    right = []
+def _values_right(index: Any, negated: Any, height: int, width: int) -> BoolArray:
+    """Returns which values are right under the best of the global states, bool [values]."""
+    best = np.zeros(len(index), np.bool_)
     for state in global_states(height, width):
         wanted, flipped = state.value_index("hwc")
         signs = negated if flipped is None else negated == flipped
-        right.append(np.mean((index == wanted) & (signs if flipped is not None else ~negated)))
-    return float(max(right))
+        right = (index == wanted) & (signs if flipped is not None else ~negated)
+        if right.sum() > best.sum():
+            best = right
+    return best
 
 
-def _joins(index: Any, negated: Any, height: int, width: int, grid: int) -> float:
+def _joined(
+    index: Any, negated: Any, height: int, width: int, grid: int
+) -> tuple[BoolArray, BoolArray]:
+    """Returns which values at tile borders meet a neighbor of theirs: below, and to the right."""
     source, sign = index.reshape(height, width, 3), negated.reshape(height, width, 3)
     pixel, color = np.divmod(source, 3)
     y, x = np.divmod(pixel, width)
-    found = []
-    for here, there in (
-        (np.s_[grid - 1 : -1 : grid], np.s_[grid::grid]),
-        (np.s_[:, grid - 1 : -1 : grid], np.s_[:, grid::grid]),
-    ):
+
+    def meet(here: Any, there: Any) -> BoolArray:
         right = np.abs(y[here] - y[there]) + np.abs(x[here] - x[there]) == 1
         right &= (color[here] == color[there]) & (sign[here] == sign[there])
-        right &= (source[here] >= 0) & (source[there] >= 0)
-        found.append(right.reshape(-1))
-    return float(np.concatenate(found).mean())
+        return np.asarray(right & (source[here] >= 0) & (source[there] >= 0))
+
+    return (
+        meet(np.s_[grid - 1 : -1 : grid], np.s_[grid::grid]),
+        meet(np.s_[:, grid - 1 : -1 : grid], np.s_[:, grid::grid]),
+    )
 
 
 def align(pictures: Bytes, plain: Bytes) -> Bytes:

@@ -24,8 +24,14 @@ def recommend(
         fewest = int(min(f.cost["images"] for f in topology))
         advice.append(
             f"One key for all images: {fewest} of them were enough to put the pictures together, "
-            "without any key. Encrypt with --key-scope image and train an order-free model "
-            "(etc_blockset_…), or keep these files from whoever may not see the pictures."
+            "without any key. Encrypt with --key-scope image and small blocks (etc-8), train an "
+            "order-free model (etc_blockset_…), and audit that; or keep these files from whoever may "
+            "not see the pictures."
+        )
+    if "jigsaw" in by_name and storage.key_scope == "image":
+        advice.append(
+            "Single images fall to a jigsaw solver, which no key prevents. Smaller blocks and coarser "
+            "JPEG make it harder: try --scheme etc-8 --quality 85, and audit again."
         )
     if "brute force" in by_name:
         advice.append(

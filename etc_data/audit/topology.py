@@ -6,7 +6,7 @@ by their edges (`edges`, `assembly`) and their color orders matched (`color_orde
 flip, one polarity and one color order of the whole stay unknown; the eye decides among the 96.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from etc_data.audit.attack import Criterion, Restoration, timed
 from etc_data.audit.color_orders import match_color_orders
 from etc_data.audit.edges import correlate_lines, edge_lines
 from etc_data.audit.evidence import Bytes, Ciphertexts
+from etc_data.audit.homes import Homes
 from etc_data.audit.orientations import ORIENTATIONS
 from etc_data.audit.pixelwise import match_pixel_colors, match_polarities
 from etc_data.audit.smoothness import smoothness
@@ -32,6 +33,7 @@ from etc_data.states import (
     polarity_states,
 )
 
+_PARTNERS = 4  # joins considered of each line
 _MOST_SAMPLES = 20_000  # of a block's values; more make their correlations no better
 
 
@@ -170,43 +172,30 @@ def _tile_decryption(images: Bytes, structure: Structure) -> Plan:
     height, width = images.shape[1:3]
     tile = structure.tile
     rows, columns = height // tile, width // tile
-    home = None if structure.home is None else _homes(rows, columns, structure.home // tile)
-    allowed = None if home is None else _may_touch(home, rows, columns)
+    homes = None if structure.home is None else Homes.of(rows, columns, structure.home // tile)
+    allowed = None if homes is None else homes.touching()
     correlations = correlate_lines(edge_lines(images, tile), allowed)
-    layout = assemble(correlations, rows, columns, home)
-    gray = tile_plan(layout, np.zeros(rows * columns, np.intp), (height, width), tile)
-    return tile_plan(layout, match_color_orders(gray.apply(images), tile), (height, width), tile)
+    layout = assemble(correlations.joins(_PARTNERS), correlations, rows, columns, homes)
+    colors = np.empty(rows * columns, np.intp)
+    colors[layout.tile_at.reshape(-1)] = match_color_orders(
+        tile_plan(layout, (height, width), tile).apply(images), tile
+    )
+    return tile_plan(replace(layout, tone=layout.tone + 2 * colors), (height, width), tile)
 
 
-def tile_plan(layout: Layout, colors: IntArray, size: tuple[int, int], tile: int) -> Plan:
+def tile_plan(layout: Layout, size: tuple[int, int], tile: int) -> Plan:
     """Returns the plan of a layout.
 
     Args:
-        layout: where tiles lie, how they are turned and which are negated.
-        colors: intp [cells], the color order that the tile in each cell is put into.
+        layout: where tiles lie, how they are turned and which tone they are put into.
         size: (height, width) of the image in pixels.
         tile: pixels per side.
     """
     moved = join_shared(polarity_states(tile), orientation_states(tile))
     states = join_shared(color_states(tile), moved)
     order = layout.tile_at.reshape(-1)
-    state = (colors * 2 + layout.negated[order]) * ORIENTATIONS + layout.orientation[order]
+    state = layout.tone[order] * ORIENTATIONS + layout.orientation[order]
     return Plan(*size, (tile, tile), order, states, state)
-
-
-def _homes(rows: int, columns: int, tiles: int) -> IntArray:
-    """Returns the number of the block that each tile lies in."""
-    row, column = np.divmod(np.arange(rows * columns), columns)
-    return np.asarray(row // tiles * columns + column // tiles)
-
-
-def _may_touch(
-    home: IntArray, rows: int, columns: int
-) -> "np.ndarray[tuple[int, int], np.dtype[np.bool_]]":
-    """Returns which pairs of tiles lie in one block or in neighbor blocks, bool [tiles, tiles]."""
-    row, column = np.divmod(home, columns)
-    far = np.abs(row[:, None] - row) + np.abs(column[:, None] - column)
-    return np.asarray(far <= 1)
 
 
 # -- pixels ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 from etc_data.audit.attack import Attack, Criterion, Evidence, Finding, timed
 from etc_data.audit.brute_force import BruteForce, search_unit
 from etc_data.audit.chosen_plaintext import ChosenPlaintextAttack
+from etc_data.audit.ejps import JigsawAttack
 from etc_data.audit.evidence import Bytes, Ciphertexts
 from etc_data.audit.judgment import judge
 from etc_data.audit.known_plaintext import KnownPlaintextAttack
@@ -29,6 +30,7 @@ ATTACKERS: dict[Attacker, str] = {
 
 _SHOWN = 4
 _PAIRS = 4
+_JIGSAWS, _QUICK_JIGSAWS = 8, 2  # up to half a minute each
 _MOST_PHOTOS = 100
 _RECOGNIZED = Criterion(
     "recognized", 0.5, "every second photo is found among the encrypted images, whatever the key scope"
@@ -100,8 +102,16 @@ def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]
     for count in sorted({1, 5, 20, 100, total} & set(range(1, total + 1))):
         attack = TopologyAttack(count, _SHOWN)
         yield _trial(subject, f"topology, {count} images", attack, count, slice(0, min(count, _SHOWN)))
+    scheme = subject.manifest.scheme
+    structure = structure_of(scheme)
+    if structure.shuffled is not None or structure.pixelwise:
+        reason = f"{scheme.name} moves single values or pixels; a jigsaw needs tiles with edges"
+        yield Omission("jigsaw", "reader of the bucket", reason)
+    else:
+        images = min(total, _QUICK_JIGSAWS if quick else _JIGSAWS)
+        yield _trial(subject, "jigsaw", JigsawAttack(images), images, slice(0, images))
     try:
-        search_unit(subject.manifest.scheme, subject.height, subject.width)
+        search_unit(scheme, subject.height, subject.width)
     except SchemeError as error:
         yield Omission("brute force", "reader of the bucket", str(error))
     else:

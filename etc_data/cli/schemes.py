@@ -23,7 +23,10 @@ _DETAILS = {
 _TOPOLOGY = "measured: statistics over 100 images find the neighbors of all blocks in a second"
 _VALUE_TOPOLOGY = "expected: values that were neighbors stay correlated over images"
 _KNOWN = "one known plain image"
-_JIGSAW = "measured: 13 % of block edges matched from one image; jigsaw solvers not measured yet"
+_JIGSAW = (
+    "measured: a jigsaw solver restores 93 % of the joins of single exact images and 72 % at JPEG 95 "
+    "(blocks of 16), 31 % and 9 % (blocks of 8)"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class SchemeFacts:
 
 
 _OUTLINES = "not measured; blocks stay in place, so outlines may show"
-_OUTLINES_IND = "paper: EJPS did not restore it (lin2024); outlines show, since blocks stay in place"
+_JIGSAW_IND = (
+    "measured: a jigsaw solver restores 81 % of the joins of single exact images, 43 % at JPEG 95"
+)
 
 # docs/threat-model.md gives the measurements and sources behind the last two.
 FACTS: dict[str, SchemeFacts] = {
@@ -52,15 +57,15 @@ FACTS: dict[str, SchemeFacts] = {
     "com-16": SchemeFacts("ConvMixer, ViT encrypted", "brute force: 96 keys", "brute force: 96 keys"),
     "com-16/8": SchemeFacts(
         "ConvMixer, ViT encrypted",
-        "brute force: 2^30.9 keys; paper: EJPS restores it (lin2024)",
-        "brute force: 2^30.9 keys; paper: EJPS restores it (lin2024)",
+        "measured: the blocks of one image vote for their key in a second",
+        "measured: the blocks of one image vote for their key in a second",
     ),
     "ind-16": SchemeFacts(
         "ConvMixer, ViT encrypted",
         _TOPOLOGY,
-        "paper: EJPS restores it in about 5,000 s (lin2024 Table 3)",
+        "measured: a jigsaw solver restores 98 % of the joins of single images in a second",
     ),
-    "ind-16/8": SchemeFacts("ConvMixer, ViT encrypted", _TOPOLOGY, _OUTLINES_IND),
+    "ind-16/8": SchemeFacts("ConvMixer, ViT encrypted", _TOPOLOGY, _JIGSAW_IND),
     "shuffle-com-16": SchemeFacts(
         "ConvMixer, ViT encrypted",
         _VALUE_TOPOLOGY,

@@ -34,7 +34,7 @@ def test_one_pair_reads_the_rest_of_the_set(small_photos, scheme):
 
 @pytest.mark.parametrize(("scheme", "too_few", "enough"), [("shuffle-ind-4", 1, 4), ("ele-4", 1, 16)])
 def test_values_shuffled_per_block_need_a_few_pairs(small_photos, scheme, too_few, enough):
-    assert not known(small_photos, scheme, too_few).success
+    assert known(small_photos, scheme, too_few).scores["values"] < 0.9
     finding = known(small_photos, scheme, enough)
     assert finding.success
     assert finding.scores["values"] > 0.99

@@ -13,11 +13,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory, etc, pictures):
-    """A folder with a key and two data sets of photos: one key for all, and a key for each."""
+    """A folder with a key and two data sets: one key for all, and a key for each and small blocks."""
     folder = tmp_path_factory.mktemp("owner")
     assert etc("keygen", folder / "key").code == 0
-    for scope in ("dataset", "image"):
+    for scope, scheme in (("dataset", "etc-16"), ("image", "etc-8")):
         options = ["--key", folder / "key", "--size", "96", "--limit", "40", "--key-scope", scope]
+        options += ["--scheme", scheme, "--quality", "85"]
         done = etc("encrypt", pictures / "imagenette128", folder / scope, *options)
         assert done.code == 0, done.err
     return folder
