@@ -7,6 +7,7 @@ in a bucket.  The owner's side, with the key, is in `judgment` alone.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from etc_data.errors import ImageError
 from etc_data.schemes import KeyScope, Scheme
 from etc_data.shards.data_set import Place
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -116,3 +120,32 @@ class EncryptionService:
     key_scope: KeyScope
     encrypt: Callable[[Bytes], Bytes] = field(repr=False)
     others: Bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CiphertextsAndOwnImages:
+    """Encrypted images, and an attacker who has pictures of the same kind of his own.
+
+    Attributes:
+        ciphertexts: what he wants to read.
+        own: plain images as they would be encrypted, uint8 [m, H, W, 3]; none need be in the data set.
+    """
+
+    ciphertexts: Ciphertexts
+    own: Bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class EncryptedModel:
+    """An encrypted model with the encrypted queries it answers, as the papers' server holds them.
+
+    Attributes:
+        model: from `encrypt_model` or `load_encrypted_model`; it tells its scheme.
+        queries: encrypted images, uint8 [n, H, W, 3].
+        base: a plain model with the weights that the owner started from, as far as the attacker knows;
+            None where he has none.
+    """
+
+    model: "nn.Module" = field(repr=False)
+    queries: Bytes = field(repr=False)
+    base: "nn.Module | None" = field(default=None, repr=False)

@@ -1,0 +1,83 @@
+"""The keys of patches, read off an encrypted model: relative to each other, or against base weights.
+
+Every matrix Ê_i = k_iᵀE (lin2024 eq. 10) is the one matrix E with its rows moved and negated.  So the
+rows of two patches match, and tell one key relative to the other; and they match the rows of any matrix
+that E was trained from, which tells the keys themselves.  A scrambled position embedding matches its
+base in the same way.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from etc_data.audit.model_rows import Rows, match_rows
+from etc_data.errors import EtcError
+from etc_data.keystream import IntArray
+from etc_data.models.patch_keys import PatchKeys
+from etc_data.plans import Plan
+from etc_data.states import COLORS, StateTable
+
+
+def keys_against(rows: Rows, base: npt.NDArray[np.floating]) -> tuple[PatchKeys, float]:
+    """Returns the keys of all patches relative to a matrix, and how alike its rows and theirs are.
+
+    Args:
+        rows: of an encrypted patch embedding, float32 [N, L, D].
+        base: rows of patch 0, or of base weights, [L, D].
+
+    Returns:
+        keys that leave every patch in its place, and the mean |cosine| of the pairs of rows.
+    """
+    match = match_rows(rows[0], base)
+    matches = [match if np.array_equal(patch, rows[0]) else match_rows(patch, base) for patch in rows]
+    keys = PatchKeys(
+        np.arange(len(rows)),
+        np.stack([match.order for match in matches]),
+        np.stack([match.negated for match in matches]),
+    )
+    return keys, float(np.mean([match.likeness for match in matches]))
+
+
+def match_positions(
+    positions: npt.NDArray[np.floating], base: npt.NDArray[np.floating]
+) -> tuple[IntArray, float]:
+    """Returns which row of the base's position embedding each row is, and how alike they are.
+
+    Args:
+        positions: rows of the patches, [N, D]; likewise `base`.
+        base: see `positions`.
+
+    Returns:
+        `order`: intp [N]; and the mean cosine of the pairs, the mean row taken off.
+
+    Raises:
+        EtcError: SciPy is not installed.
+    """
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        raise EtcError("matching positions needs SciPy", "pip install etc-data[audit]") from None
+    ours, theirs = (x - x.mean(axis=0) for x in (positions, base))
+    ours, theirs = (
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (ours, theirs)
+    )
+    cosines = ours @ theirs.T
+    order = np.asarray(linear_sum_assignment(cosines, maximize=True)[1])
+    return order, float(cosines[np.arange(len(order)), order].mean())
+
+
+def plan_of_keys(keys: PatchKeys, source: IntArray, height: int, width: int) -> Plan:
+    """Returns the plan that encrypts images as the keys say, the inverse of `PatchKeys.of_plan`.
+
+    Args:
+        keys: of the N patches.
+        source: intp [N, L], the image value at each slot of each patch (see `PatchEmbedding`).
+        height: of the image in pixels; likewise `width`.
+        width: see `height`.
+    """
+    taken = source[keys.patch_order[:, None], keys.order]
+    # From numbers (c, y, x) to numbers (y, x, c).
+    number = np.arange(source.size).reshape(height, width, COLORS).transpose(2, 0, 1).reshape(-1)
+    row = np.empty(source.size, np.int32)
+    row[number[source]] = np.where(keys.negated, ~number[taken], number[taken])
+    whole = np.zeros(1, np.intp)
+    return Plan(height, width, (height, width), whole, StateTable(row[None]), whole)
