@@ -96,10 +96,6 @@ def decrypt(
     summary = decrypt_shards(source, out, key, codec=_codec(f".{form}"), ledger=ledger, tick=tick)
     names = "named like their sources" if summary.named_by_ledger else "named by their sample keys"
     say(f"wrote {summary.images} decrypted images to {out}, {names}")
-    if summary.passed_over is not None:
-        say(
-            f"  {summary.passed_over} is the ledger of another URL; --ledger FOLDER names the right one"
-        )
 
 
 def _codec(extension: str) -> JpegCodec | PngCodec:

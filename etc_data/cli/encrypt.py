@@ -212,7 +212,8 @@ def _encrypt_folder(
         raise
     except BaseException:  # Ctrl-C and its like
         close_progress_bars()
-        say("  continue with the same command and --resume")
+        instead = " instead of --force" if options["force"] else ""
+        say(f"  continue with the same command and --resume{instead}")
         raise
     _report(summary, name, as_json)
 
@@ -256,7 +257,7 @@ def _report(summary: WriteSummary, out: str, as_json: bool) -> None:
         say(f"wrote {what}, in {summary.seconds:.1f} s ({rates}){kept}")
     _list_reasons("could not be taken", [(bad.item, bad.reason) for bad in summary.failures])
     _list_reasons("were passed over", [(stray.id, stray.reason) for stray in summary.strays])
-    say(f"  upload   {out}")
+    say(f"  {'uploaded' if is_url(out) else 'upload  '} {out}")
     say(f"  keep     {summary.ledger} (which sample is which photo: for you alone)")
     verify = f"etc-data verify {shlex.quote(out)}"
     say(f"  next     {verify}    etc-data preview PHOTO -o sheet.png --key KEY")

@@ -12,7 +12,9 @@ from etc_data.shards.data_set import DataSet
 from etc_data.shards.files import published, writing
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.output import check_apart
-from etc_data.shards.storage import LocalStorage, RemoteStorage, check_local
+from etc_data.shards.storage import LocalStorage, check_local
+
+_LONGEST_NAME = 200  # bytes; file systems take 255, and a sample's key and an ending may follow
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,10 @@ class DecryptSummary:
     Attributes:
         images: how many were written.
         named_by_ledger: whether they carry the names of their sources.
-        passed_over: a ledger that has the right name, but is that of another data set.
     """
 
     images: int
     named_by_ledger: bool
-    passed_over: Path | None = None
 
 
 def decrypt_shards(
@@ -50,8 +50,8 @@ def decrypt_shards(
         out: a folder that does not exist or is empty, outside of `place`.
         key: the key it was encrypted with.
         codec: of the decrypted files; lossless PNG by default.
-        ledger: the ledger's folder, if not the usual one, which is passed over where it tells that it
-            is that of another URL.
+        ledger: the ledger's folder, if not the usual one.  It names the samples of those shards alone
+            that were written with it.
         tick: called with the number of images done, for a progress bar.
 
     Raises:
@@ -72,7 +72,6 @@ def decrypt_shards(
     cipher = manifest.cipher(key)
     codec = codec or PngCodec(compress_level=1)
     notes = Ledger.of(place) if ledger is None else Ledger(Path(ledger))
-    is_other = ledger is None and _is_of_another_url(notes, data_set.storage)
     images, all_named = 0, True
     with writing(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -82,7 +81,7 @@ def decrypt_shards(
         for entry in manifest.shards:
             # Samples of every data set of one key have the same keys: only the ledger that was
             # written with this very shard tells their names.
-            names = {} if is_other else notes.read_items(entry.name)
+            names = notes.read_items(entry.name)
             noted = notes.read_result(entry.name)
             if noted is None or noted.entry != entry:
                 names = {}
@@ -105,19 +104,13 @@ def decrypt_shards(
                     file.write(codec.encode(pixels))
                 images += 1
                 tick(1)
-    return DecryptSummary(images, all_named, notes.folder if is_other else None)
-
-
-def _is_of_another_url(ledger: Ledger, storage: LocalStorage | RemoteStorage) -> bool:
-    """Returns whether a ledger tells that its data set lies behind another URL than this one."""
-    if isinstance(storage, LocalStorage):
-        return False  # a folder's ledger moves with it
-    owner = ledger.read_owner()
-    return owner is not None and owner.out != str(storage)
+    return DecryptSummary(images, all_named)
 
 
 def _source_name(item: str) -> str | None:
     path = PurePosixPath(item)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in item:
+        return None
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
         return None
     return str(path)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -13,10 +13,27 @@ from typing import IO
 from etc_data.errors import OutputExistsError, StorageError
 from etc_data.shards.files import TEMPORARY_SUFFIX, published, readable_json, writing
 from etc_data.shards.manifest import ShardEntry
-from etc_data.shards.storage import LocalStorage, RemoteStorage
+from etc_data.shards.storage import LocalStorage, RemoteStorage, Stored
 
 CLAIM_NAME = "unfinished.json"
 CLAIM_KIND = "etc-data-claim"
+
+
+class Publication:
+    """A file that is being published.
+
+    Attributes:
+        mark: of the uploaded file (see `Stored`), once it is there.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Writes into an open file."""
+        self._file = file
+        self.mark = ""
+
+    def write(self, data: bytes) -> int:
+        """Writes all of `data`."""
+        return self._file.write(data)
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class Destination:
         return str(self.storage)
 
     @contextlib.contextmanager
-    def publishing(self, name: str) -> Iterator[IO[bytes]]:
+    def publishing(self, name: str) -> Iterator[Publication]:
         """Opens a file that appears under its name, whole, when the block ends without error.
 
         Raises:
@@ -55,20 +72,21 @@ class Destination:
             # reach.  Both write the same bytes, but not into the same temporary file.
             temporary = final.with_name(f".{secrets.token_hex(4)}.{name}{TEMPORARY_SUFFIX}")
             with published(final, temporary=temporary) as file:
-                yield file
+                yield Publication(file)
             return
-        with self._uploading(name) as file:
-            yield file
+        with self._uploading(name) as publication:
+            yield publication
             self._check_claim()
 
     @contextlib.contextmanager
-    def _uploading(self, name: str) -> Iterator[IO[bytes]]:
+    def _uploading(self, name: str) -> Iterator[Publication]:
         assert isinstance(self.storage, RemoteStorage)
         descriptor, path = tempfile.mkstemp(f".{name}{TEMPORARY_SUFFIX}", ".", self.staging)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                yield file
-            self.storage.upload(Path(path), name)
+                publication = Publication(file)
+                yield publication
+            publication.mark = self.storage.upload(Path(path), name)
         finally:
             Path(path).unlink(missing_ok=True)
 
@@ -79,7 +97,9 @@ class Destination:
             StorageError: it cannot be uploaded.
         """
         if self.claim is not None:
-            with writing(Path(str(self))), self._uploading(CLAIM_NAME) as file:
+            # It is no secret, and there may be no ledger yet.
+            here = replace(self, staging=None)
+            with writing(Path(str(self))), here._uploading(CLAIM_NAME) as file:
                 file.write(self._claim_file())
 
     def drop_claim(self) -> "Destination":
@@ -106,7 +126,7 @@ class Destination:
         if self.claim is not None and self._claim_there() != self._claim_file():
             raise OutputExistsError(
                 f"another run writes to {self} since this one began",
-                "let that one finish; or stop it, and start anew with --force",
+                "let that one finish, or stop it before you try again",
             )
 
     def _claim_there(self) -> bytes | None:
@@ -118,13 +138,13 @@ class Destination:
     def _claim_file(self) -> bytes:
         return readable_json({"format": f"{CLAIM_KIND}/1", "run": self.claim})
 
-    def sizes(self) -> dict[str, int]:
-        """Returns the size in bytes of every file that is there.
+    def files(self) -> dict[str, Stored]:
+        """Returns every file that is there by its name.
 
         Raises:
             StorageError: the place cannot be listed.
         """
-        return self.storage.sizes()
+        return self.storage.files()
 
     def holds(self, name: str, content: bytes) -> bool:
         """Returns whether a small file is already there as it should be.
@@ -149,12 +169,21 @@ class Destination:
         with writing(self.storage.folder):
             (self.storage.folder / name).unlink(missing_ok=True)
 
-    def has_content_of(self, entry: ShardEntry) -> bool:
-        """Returns whether a local shard has this SHA-256: another run may have replaced it.
+    def is_unchanged(self, entry: ShardEntry, mark: str, stored: Stored | None) -> bool:
+        """Returns whether a shard is still the one that was written: another run may have replaced it.
 
-        A remote one would have to be fetched for that, and is trusted.
+        A local one is read, and compared by its SHA-256; a remote one by its size and mark.
+
+        Args:
+            entry: of the shard; one without samples is not kept.
+            mark: that it got when it was written.
+            stored: what the place tells of it now, from `files`.
         """
-        if isinstance(self.storage, RemoteStorage) or not entry.samples:
+        if not entry.samples or stored is None:
+            return not entry.samples and stored is None
+        if stored != Stored(entry.bytes, mark):
+            return False
+        if isinstance(self.storage, RemoteStorage):
             return True
         with writing(self.storage.folder), (self.storage.folder / entry.name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
@@ -167,19 +196,30 @@ class Destination:
                 with contextlib.suppress(OSError):
                     leftover.unlink()
 
-    def check_arrived(self, sizes: dict[str, int]) -> None:
-        """Checks that files are there with all their bytes, before anything says that they are.
+    def check_arrived(self, shards: Iterable[ShardEntry], marks: Mapping[str, str]) -> None:
+        """Checks that shards are there as they were written, before anything says that they are.
+
+        What else a run that was stopped may have uploaded meanwhile is deleted.
 
         Args:
-            sizes: file name → size in bytes.
+            shards: of the manifest.
+            marks: shard → mark that it got when it was written.
 
         Raises:
-            StorageError: one is missing or has another size.
+            OutputExistsError: another run has laid a claim meanwhile.
+            StorageError: a shard is missing, or not the one that was written.
         """
-        present = self.sizes()
-        for name, size in sizes.items():
-            if present.get(name) != size:
+        self._check_claim()
+        present = self.files()
+        for entry in shards:
+            stored = present.pop(entry.name, None)
+            if stored != Stored(entry.bytes, marks.get(entry.name, "")):
+                met = "is missing" if stored is None else "is not as it was written"
                 raise StorageError(
-                    f"{self}/{name} has {present.get(name, 0)} bytes, but {size} were written",
-                    "something else changed it; write again with --resume",
+                    f"{self}/{entry.name} {met}: something else changed it",
+                    "make sure that nothing else writes there, and write again with --resume",
                 )
+        if isinstance(self.storage, RemoteStorage):
+            for name in present:
+                if name.endswith(".tar"):
+                    self.storage.delete(name)

@@ -6,11 +6,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from etc_data.errors import EtcError
 
 TEMPORARY_SUFFIX = ".partial"
+
+
+class Writable(Protocol):
+    """What bytes can be written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Writes all of `data`."""
 
 
 class HashingFile:
@@ -20,7 +27,7 @@ class HashingFile:
         bytes_written: so far.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Writable) -> None:
         self._file = file
         self._hash = hashlib.sha256()
         self.bytes_written = 0

@@ -48,12 +48,14 @@ class ShardResult:
         samples: (sample key, item id, label) of each sample, for the ledger.
         failures: the items that could not be taken.
         source_bytes: of the image files read.
+        mark: of the uploaded shard, see `Stored`.
     """
 
     entry: ShardEntry
     samples: tuple[tuple[str, str, int], ...]
     failures: tuple[Failure, ...]
     source_bytes: int
+    mark: str = ""
 
 
 def write_shard(job: ShardJob, destination: Destination, tick: Callable[[], None]) -> ShardResult:
@@ -71,8 +73,8 @@ def write_shard(job: ShardJob, destination: Destination, tick: Callable[[], None
     failures: list[Failure] = []
     source_bytes = 0
     try:
-        with destination.publishing(job.name) as raw:
-            file = HashingFile(raw)
+        with destination.publishing(job.name) as publication:
+            file = HashingFile(publication)
             tar = SampleTar(file)
             for position, (item, copy) in enumerate(job.items, job.first_position):
                 try:
@@ -89,4 +91,4 @@ def write_shard(job: ShardJob, destination: Destination, tick: Callable[[], None
     except OSError as error:
         raise EtcError(f"shard {job.name} cannot be written: {error.strerror or error}") from None
     entry = ShardEntry(job.name, job.split, file.bytes_written, len(samples), file.sha256())
-    return ShardResult(entry, tuple(samples), tuple(failures), source_bytes)
+    return ShardResult(entry, tuple(samples), tuple(failures), source_bytes, publication.mark)

@@ -185,6 +185,7 @@ class Ledger:
             "entry": asdict(entry),
             "failures": [[failure.item, failure.reason] for failure in result.failures],
             "source_bytes": result.source_bytes,
+            "mark": result.mark,
         }
         record |= {"check": _check(record, samples)}
         self._publish(_done_name(entry.name), readable_json(record))
@@ -204,6 +205,7 @@ class Ledger:
             samples=tuple((row["sample"], row["item"], row["label"]) for row in rows),
             failures=tuple(Failure(item, reason) for item, reason in record["failures"]),
             source_bytes=record["source_bytes"],
+            mark=record["mark"],
         )
 
     def write_json(self, name: str, value: Any) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from etc_data.shards.run_plan import check_same_plan
 from etc_data.shards.storage import LocalStorage, RemoteStorage, check_local, is_url, open_storage
 
 _PUBLISHED = (
-    rf"{re.escape(MANIFEST_NAME)}|{re.escape(TIMM_INDEX_NAME)}|{re.escape(CLAIM_NAME)}"
+    rf"{re.escape(MANIFEST_NAME)}|{re.escape(TIMM_INDEX_NAME)}"
     rf"|{SPLIT_PATTERN}-[0-9]{{6}}\.tar|{SPLIT_PATTERN}{re.escape(WIDS_INDEX_SUFFIX)}"
 )
 _TEMPORARY = rf"\.([a-z0-9_]{{8}}\.)?({_PUBLISHED}){re.escape(TEMPORARY_SUFFIX)}"
 _OUR_FILES = re.compile(rf"{_PUBLISHED}|{_TEMPORARY}")
+_OUR_REMOTE_FILES = re.compile(rf"{_PUBLISHED}|{re.escape(CLAIM_NAME)}")
+_TAR_NAME_BYTES = 100  # where a tar begins, the name of its first member
 
 
 def prepare_output(
@@ -57,12 +60,16 @@ def prepare_output(
     storage = open_storage(out)
     notes = Ledger.of(out) if ledger is None else Ledger(Path(os.path.abspath(ledger)))
     folder = storage.folder if isinstance(storage, LocalStorage) else None
-    if isinstance(storage, LocalStorage):
-        _check_folder(storage.folder, notes.folder, source)
-    else:
+    with writing(folder or notes.folder):
+        for one in (notes.folder,) if folder is None else (folder, notes.folder):
+            _check_folder(one, source)
+    if folder is not None and Path(os.path.abspath(folder)) in (notes.folder, *notes.folder.parents):
+        raise OutputExistsError(
+            f"the ledger {notes.folder} lies inside {folder}, and would be uploaded with it",
+            "choose a folder outside of it",
+        )
+    if isinstance(storage, RemoteStorage):
         storage.check_writable()
-        if source is not None:
-            check_apart(notes.folder, source)
     is_new = folder is not None and not folder.exists()
     notes.lock(folder)
     try:
@@ -83,25 +90,17 @@ def prepare_output(
     return destination, notes
 
 
-def _check_folder(out: Path, ledger: Path, source: Path | None) -> None:
-    for folder in (out, ledger):
-        if source is not None:
-            check_apart(folder, source)
-    with writing(out):
-        for ancestor in Path(os.path.abspath(out)).parents:
-            if _is_our_manifest(LocalStorage(ancestor)):
-                raise OutputExistsError(
-                    f"{out} lies inside the data set {ancestor}, and its ledger would be uploaded too",
-                    "choose a folder outside of it",
-                )
-        for folder in (out, ledger):
-            if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
-                raise OutputExistsError(f"{folder} exists and is no folder")
-    if Path(os.path.abspath(out)) in (ledger, *ledger.parents):
-        raise OutputExistsError(
-            f"the ledger {ledger} lies inside {out}, and would be uploaded with it",
-            "choose a folder outside of it",
-        )
+def _check_folder(folder: Path, source: Path | None) -> None:
+    if source is not None:
+        check_apart(folder, source)
+    for ancestor in Path(os.path.abspath(folder)).parents:
+        if _is_our_manifest(LocalStorage(ancestor)):
+            raise OutputExistsError(
+                f"{folder} lies inside the data set {ancestor}, and a ledger would be uploaded too",
+                "choose a folder outside of it",
+            )
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise OutputExistsError(f"{folder} exists and is no folder")
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,14 @@ class _Place:
     def check_owner(self, *, force: bool) -> None:
         """Checks that the ledger is not that of another data set; that of a folder moves with it."""
         owner = self.ledger.read_owner()
-        if owner is None or owner.out == self._out:
+        if owner is None:
+            if force and is_url(self._out) and not self.ledger.is_empty():
+                raise OutputExistsError(
+                    f"{self.ledger.folder} does not tell which data set it is of",
+                    "name another folder with --ledger",
+                )
+            return
+        if owner.out == self._out:
             return
         is_here = not is_url(owner.out) and not is_url(self._out)
         if is_here and not (force and LocalStorage(Path(owner.out)).sizes()):
@@ -144,7 +150,8 @@ class _Place:
                 present = [path.name for path in paths]
         else:
             present, folders = sorted(self.storage.sizes()), set()
-        foreign = [name for name in present if not _OUR_FILES.fullmatch(name) or name in folders]
+        ours = _OUR_FILES if isinstance(self.storage, LocalStorage) else _OUR_REMOTE_FILES
+        foreign = [name for name in present if not ours.fullmatch(name) or name in folders]
         if foreign:
             raise OutputExistsError(
                 f"folder {self} holds files that are not of a data set, such as {foreign[0]}",
@@ -157,12 +164,25 @@ class _Place:
                 "choose another folder; other files are never deleted, not even with --force",
             )
         # Every webdataset calls its shards as we do; the manifest or the ledger tells whose they are.
-        if present and not self.ledger.is_ours() and not _is_ours(self.storage):
-            raise OutputExistsError(
-                f"folder {self} holds {present[0]}, but no manifest of etc-data and no ledger",
-                "if this was a data set of etc-data, delete it by hand",
-            )
+        if present and not _is_ours(self.storage):
+            if not self.ledger.is_ours():
+                raise OutputExistsError(
+                    f"folder {self} holds {present[0]}, but no manifest of etc-data and no ledger",
+                    "if this was a data set of etc-data, delete it by hand",
+                )
+            # The ledger may be left over from a data set that is gone.
+            self._check_shards(name for name in present if name.endswith(".tar"))
         return present
+
+    def _check_shards(self, names: Iterable[str]) -> None:
+        """Checks that shards begin with a sample as we call it; one without content is nobody's."""
+        for name in names:
+            start = self.storage.starts(name, _TAR_NAME_BYTES)
+            if start and not re.match(rf"{SPLIT_PATTERN}-[0-9]{{9}}\.".encode(), start):
+                raise OutputExistsError(
+                    f"{self}/{name} is not of etc-data, and would be overwritten or deleted",
+                    "choose another folder; other files are never deleted, not even with --force",
+                )
 
     def may_resume(self, present: list[str], plan: dict[str, Any] | None) -> bool:
         """Returns whether there is something to continue, and not something else."""
@@ -211,6 +231,8 @@ class _Place:
         """
         if not force and (present or not self.ledger.is_empty()):
             there = f"folder {self} is not empty" if present else f"{self.ledger.folder} exists"
+            if plan is None:
+                raise OutputExistsError(there, "choose another folder, or replace the data set: force")
             raise OutputExistsError(
                 there,
                 "choose another folder, replace the data set with --force, or continue it with "
@@ -223,12 +245,20 @@ class _Place:
             )
         owner = self._new_owner()
         destination = self._destination(owner)
+        if not present:
+            self.ledger.clear()
+            self.ledger.create(plan, owner)
+            destination.lay_claim()
+            return destination
         # Without its manifest the old data set is none, so no reader meets a mixture.
-        for name in sorted(present, key=lambda name: name != MANIFEST_NAME):
-            destination.delete(name)
+        destination.delete(MANIFEST_NAME)
+        # What a run that still goes on uploads until it meets the claim is deleted with the rest.
+        destination.lay_claim()
+        for name in destination.files() if is_url(self._out) else present:
+            if name != CLAIM_NAME:
+                destination.delete(name)
         self.ledger.clear()
         self.ledger.create(plan, owner)
-        destination.lay_claim()
         return destination
 
     def _new_owner(self) -> Owner:

@@ -85,6 +85,7 @@ class ShardWriter:
         self._destination, self._ledger = prepare_output(out, force=force, ledger=ledger)
         self._open: dict[str, _OpenShard] = {}
         self._written: dict[str, list[ShardEntry]] = {}
+        self._marks: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._classes = 0
         self._closed = False
@@ -155,9 +156,10 @@ class ShardWriter:
 
     def _finish(self, split: str) -> None:
         shard = self._open[split]
-        entry = shard.close()
+        entry, mark = shard.close()
         self._written.setdefault(split, []).append(entry)
-        self._ledger.write_result(ShardResult(entry, tuple(shard.samples), (), 0))
+        self._marks[entry.name] = mark
+        self._ledger.write_result(ShardResult(entry, tuple(shard.samples), (), 0, mark))
         del self._open[split]
 
     def close(self) -> Manifest:
@@ -179,7 +181,7 @@ class ShardWriter:
             if not shards:
                 raise SourceError("no sample was written, so there is no data set to finish")
             manifest = make_manifest(self._encoder, shards, self._classes)
-            publish_manifest(self._destination, manifest)
+            publish_manifest(self._destination, manifest, self._marks)
             self.manifest = manifest
         self._closed = True
         self._ledger.unlock()
@@ -224,23 +226,23 @@ class _OpenShard:
         self.samples: list[tuple[str, str, int]] = []
         self._name, self._split = name, split
         self._stack = ExitStack()
-        self._file = HashingFile(self._stack.enter_context(destination.publishing(name)))
+        self._publication = self._stack.enter_context(destination.publishing(name))
+        self._file = HashingFile(self._publication)
         self._tar = SampleTar(self._file)
 
     def add(self, members: list[tuple[str, bytes]], row: tuple[str, str, int]) -> None:
         self._tar.add(members)
         self.samples.append(row)
 
-    def close(self) -> ShardEntry:
+    def close(self) -> tuple[ShardEntry, str]:
+        """Returns the shard's entry, and its mark where it was uploaded."""
         with self._stack:
             self._tar.close()
-        return ShardEntry(
-            self._name,
-            self._split,
-            self._file.bytes_written,
-            len(self.samples),
-            self._file.sha256(),
+        file = self._file
+        entry = ShardEntry(
+            self._name, self._split, file.bytes_written, len(self.samples), file.sha256()
         )
+        return entry, self._publication.mark
 
     def discard(self, error: BaseException) -> None:
         # published() removes the temporary file when its block ends by an error, and raises it

@@ -90,6 +90,20 @@ def open_storage(place: str | os.PathLike[str], *, tries: int = 6) -> "LocalStor
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What a place tells of a file.
+
+    Attributes:
+        size: in bytes; −1 where a server does not tell it.
+        mark: another one after each upload (S3's ETag, else a time); empty where there is none, as in
+            a local folder.
+    """
+
+    size: int
+    mark: str = ""
+
+
+@dataclass(frozen=True)
 class LocalStorage:
     """A folder of this machine."""
 
@@ -113,18 +127,38 @@ class LocalStorage:
         except OSError as error:
             raise StorageError(f"{self.folder / name} cannot be read: {error.strerror}") from None
 
-    def sizes(self) -> dict[str, int]:
-        """Returns the size in bytes of every file in the folder; empty where it does not exist.
+    def starts(self, name: str, count: int) -> bytes:
+        """Returns the first bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            StorageError: it cannot be read.
+        """
+        try:
+            with open_regular(self.folder / name) as file:
+                return file.read(count)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{self.folder / name} cannot be read: {error.strerror}") from None
+
+    def files(self) -> dict[str, Stored]:
+        """Returns every file in the folder by its name; empty where it does not exist.
 
         Raises:
             StorageError: the folder cannot be listed.
         """
         try:
-            return {path.name: path.stat().st_size for path in self.folder.iterdir() if path.is_file()}
+            paths = [path for path in self.folder.iterdir() if path.is_file()]
+            return {path.name: Stored(path.stat().st_size) for path in paths}
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise StorageError(f"{self.folder} cannot be listed: {error.strerror}") from None
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the size in bytes of every file in the folder, as `files` does."""
+        return {name: file.size for name, file in self.files().items()}
 
 
 class RemoteStorage:
@@ -191,8 +225,17 @@ class RemoteStorage:
             target.unlink(missing_ok=True)
             raise
 
-    def upload(self, source: Path, name: str) -> None:
-        """Copies a file there and checks that it arrived with all its bytes.
+    def starts(self, name: str, count: int) -> bytes:
+        """Returns the first bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            StorageError: it cannot be read.
+        """
+        return bytes(self._ask(name, lambda path: self._files.cat_file(path, end=count)))
+
+    def upload(self, source: Path, name: str) -> str:
+        """Copies a file there, checks that it arrived with all its bytes and returns its mark.
 
         Object stores show an object when it is whole, never before.
 
@@ -205,9 +248,11 @@ class RemoteStorage:
         except OSError as error:
             raise StorageError(f"{source} cannot be read: {error.strerror}") from None
         self._write(name, lambda path: self._files.put_file(str(source), path))
-        arrived = self.size(name)
-        if arrived != size:
-            raise StorageError(f"{self}/{name} did not arrive whole: {arrived or 0} bytes of {size}")
+        arrived = self._stored(name)
+        if arrived is None or arrived.size != size:
+            met = 0 if arrived is None else arrived.size
+            raise StorageError(f"{self}/{name} did not arrive whole: {met} bytes of {size}")
+        return arrived.mark
 
     def size(self, name: str) -> int | None:
         """Returns a file's size in bytes, or None where there is none of this name.
@@ -215,6 +260,10 @@ class RemoteStorage:
         Raises:
             StorageError: the place cannot be reached, or does not tell the size.
         """
+        stored = self._stored(name)
+        return None if stored is None else stored.size
+
+    def _stored(self, name: str) -> Stored | None:
         try:
             info = self._ask(name, self._info)
         except FileNotFoundError:
@@ -223,10 +272,10 @@ class RemoteStorage:
             return None
         if info["size"] is None:
             raise StorageError(f"{self}/{name}: the server does not tell its size")
-        return int(info["size"])
+        return Stored(int(info["size"]), _mark(info))
 
-    def sizes(self) -> dict[str, int]:
-        """Returns the size in bytes of every file in the folder; empty where it does not exist.
+    def files(self) -> dict[str, Stored]:
+        """Returns every file in the folder by its name; empty where it does not exist.
 
         A size that the server does not tell, such as in the page of an HTTP server, is −1.
 
@@ -238,17 +287,23 @@ class RemoteStorage:
         except FileNotFoundError:
             return {}
         folder = str(self._files._strip_protocol(self.url)) + "/"
-        sizes = {
-            info["name"].removeprefix(folder): -1 if info["size"] is None else int(info["size"])
+        files = {
+            info["name"].removeprefix(folder): Stored(
+                -1 if info["size"] is None else int(info["size"]), _mark(info)
+            )
             for info in found
             if info["type"] != "directory"
         }
         # What remains with a slash lies elsewhere; an HTTP server's page has links such as ?sort=size.
         return {
-            name: size
-            for name, size in sizes.items()
+            name: file
+            for name, file in files.items()
             if name and not re.search("/|^[?]", name) and not name.startswith(_PROBE_PREFIX)
         }
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the size in bytes of every file in the folder, as `files` does."""
+        return {name: file.size for name, file in self.files().items()}
 
     def delete(self, name: str) -> None:
         """Deletes a file; it need not exist.
@@ -308,6 +363,14 @@ class RemoteStorage:
     def _ask(self, name: str, request: Callable[[str], Result], what: str | None = None) -> Result:
         path = f"{self.url}/{name}" if name else self.url
         return with_retries(partial(request, path), what or f"{self}/{name}".rstrip("/"), self._tries)
+
+
+def _mark(info: dict[str, Any]) -> str:
+    """Returns what a service tells a file's versions apart by, as far as fsspec passes it on."""
+    for name in ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime"):
+        if info.get(name):
+            return str(info[name]).strip('"')
+    return ""
 
 
 def _connect(protocol: str) -> Any:

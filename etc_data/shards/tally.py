@@ -21,6 +21,7 @@ class Tally:
         source_bytes: of the image files read.
         classes: one more than the largest label.
         resumed: samples that an earlier run has written.
+        marks: shard → mark of the uploaded file, see `Stored`.
     """
 
     names: set[str] = field(default_factory=set)
@@ -29,10 +30,12 @@ class Tally:
     source_bytes: int = 0
     classes: int = 0
     resumed: int = 0
+    marks: dict[str, str] = field(default_factory=dict)
 
     def add(self, result: ShardResult) -> None:
         """Counts one shard in."""
         self.names.add(result.entry.name)
+        self.marks[result.entry.name] = result.mark
         self.failures += result.failures
         self.source_bytes += result.source_bytes
         if result.entry.samples:
@@ -62,12 +65,12 @@ def standing(
         OutputExistsError: what stands there is not what the ledger tells of.
         StorageError: the place cannot be listed.
     """
-    sizes = destination.sizes()
+    present = destination.files()
     names = set(jobs.names)
-    surplus = sorted(name for name in sizes if name.endswith(".tar") and name not in names)
+    surplus = sorted(name for name in present if name.endswith(".tar") and name not in names)
     if surplus:
         raise _not_of_this_run(destination, ledger, surplus[0])
-    listed = _listed(destination) if MANIFEST_NAME in sizes else {}
+    listed = _listed(destination) if MANIFEST_NAME in present else {}
     tally = Tally()
     known = 0
     for name in jobs.names:
@@ -80,14 +83,12 @@ def standing(
                 raise _not_of_this_run(destination, ledger, name)
         if result.failures and not skip_bad:
             continue
-        # A shard of which no item could be read is not kept.
-        size = result.entry.bytes if result.entry.samples else None
-        if sizes.get(name) == size and destination.has_content_of(result.entry):
+        if destination.is_unchanged(result.entry, result.mark, present.get(name)):
             tally.add(result)
             tally.resumed += result.entry.samples
     if listed and not known:
         raise _not_of_this_run(destination, ledger, next(iter(listed)))
-    is_all = MANIFEST_NAME in sizes and len(tally.names) == len(names)
+    is_all = MANIFEST_NAME in present and len(tally.names) == len(names)
     if not is_all:
         destination.lay_claim()
         destination.delete(MANIFEST_NAME)

@@ -11,8 +11,12 @@ HTTP = ("http", "https")
 # Also what is nearly one: a path has swallowed a slash (s3:/bucket), or fsspec would chain file
 # systems (zip::s3://…). A single letter before :/ is a drive.
 URL_LIKE = re.compile(r"[A-Za-z](://|[A-Za-z0-9+._-]+:[/:])")
-# What may be a secret in a URL: user:password@, and a query, which can hold a signature.
-_SECRET = re.compile(r"(:/{1,2})[^\s/]*@|\?\S+")
+# What may be a secret in a URL: user:password@ (of which the password may hold slashes; a number is a
+# port), or a token alone before the @, and a query, which can hold a signature.
+_SECRETS = re.compile(
+    r"(\b[a-z0-9+.-]*)(:/{1,2})([^\s/@]*:(?![0-9]+(?:/|$))\S*|[^\s/@:]*)@|\?\S+", re.IGNORECASE
+)
+_CONTAINERS = ("abfs", "abfss", "adl", "az", "wasb", "wasbs")  # Azure's, which stand before an @
 # fsspec's ways to files, repositories and memory of this machine: nothing would keep plain images
 # and shards apart there, and what lies in memory ends with its process.
 _OF_THIS_MACHINE = ("asynclocal", "dvc", "generic", "git", "local", "memory")
@@ -20,7 +24,14 @@ _OF_THIS_MACHINE = ("asynclocal", "dvc", "generic", "git", "local", "memory")
 
 def without_secrets(text: str) -> str:
     """Returns a URL, or a text with URLs in it, without passwords and queries."""
-    return _SECRET.sub(r"\1", text)
+    return _SECRETS.sub(_kept, text)
+
+
+def _kept(match: re.Match[str]) -> str:
+    scheme, slashes, user = (part or "" for part in match.groups())
+    if scheme.lower() in _CONTAINERS and ":" not in user:
+        return match[0]
+    return f"{scheme}{slashes}"
 
 
 def parse_url(text: str) -> tuple[str, str]:
@@ -48,7 +59,7 @@ def parse_url(text: str) -> tuple[str, str]:
     if scheme in _OF_THIS_MACHINE:
         raise StorageError(f"{scheme}:// leads to this machine", "give the path of a folder")
     # s3fs would take them for a bucket's name, and show them in its errors.
-    if scheme in S3 and re.match(r"(?!arn:)[^/]*:.*@", rest):
+    if scheme in S3 and re.match(r"(?!arn:)[^/]*:.*@|[^/]*@", rest):
         raise StorageError(
             f"{scheme}:// takes no credentials in its URL",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws/credentials",

@@ -4,7 +4,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from etc_data.errors import EtcError, GeometryError, SourceError, UnreadableImag
 from etc_data.fitting import Fit, Resize
 from etc_data.shards.destination import Destination
 from etc_data.shards.engines.local import Tick, run_jobs
-from etc_data.shards.engines.ray import run_jobs_on_ray
+from etc_data.shards.engines.ray import import_ray, run_jobs_on_ray
 from etc_data.shards.files import readable_json, writing
 from etc_data.shards.indexes import side_indexes
 from etc_data.shards.job import Failure
@@ -177,6 +177,10 @@ def write_shards(
         source = open_source(source)
     shards = lay_out(source, encoder, samples_per_shard)
     _check_sizes(source, encoder)
+    if engine == "ray":
+        import_ray()
+    if force:
+        _check_readable(source)
     root = getattr(source, "root", None)
     destination, notes = prepare_output(
         out,
@@ -198,15 +202,14 @@ def write_shards(
         failures = tuple(sorted(tally.failures, key=lambda failure: failure.item))
         if not tally.entries:
             _remove_all(destination, notes)
-            reasons = "; ".join(f"{bad.item}: {bad.reason}" for bad in failures[:_REASONS_TOLD])
-            raise SourceError(f"none of the {jobs.samples} images could be taken: {reasons}")
+            raise _nothing_taken(jobs.samples, failures)
         # A source may number its classes without naming them.
         classes = max(tally.classes, len(source.class_names)) if labels and tally.classes else 0
         names = source.class_names if class_names else ()
         manifest = make_manifest(encoder, tally.ordered(source.splits), classes, names)
         with _can_be_resumed():
             _write_notes(notes, source, failures)
-            published = publish_manifest(destination, manifest)
+            published = publish_manifest(destination, manifest, tally.marks)
         summary = WriteSummary(
             manifest=manifest,
             failures=failures,
@@ -299,6 +302,29 @@ def _check_sizes(source: Source, encoder: SampleEncoder) -> None:
         raise first
 
 
+def _check_readable(source: Source) -> None:
+    """Checks that there is anything to write, before an old data set is deleted for it.
+
+    Raises:
+        SourceError: none of the images can be read.
+    """
+    failures = []
+    for split in source.splits:
+        for item in source.items(split):
+            try:
+                load_rgb(item.read())
+            except UnreadableImageError as error:
+                failures.append(Failure(item.id, str(error)))
+            else:
+                return
+    raise _nothing_taken(len(failures), failures)
+
+
+def _nothing_taken(count: int, failures: Sequence[Failure]) -> SourceError:
+    reasons = "; ".join(f"{bad.item}: {bad.reason}" for bad in failures[:_REASONS_TOLD])
+    return SourceError(f"none of the {count} images could be taken: {reasons}")
+
+
 def check_counts(*, workers: int, samples_per_shard: int | None) -> None:
     """Checks the numbers that a caller chooses.
 
@@ -338,8 +364,13 @@ def make_manifest(
     return manifest.sealed(cipher.subkey("manifest"))
 
 
-def publish_manifest(destination: Destination, manifest: Manifest) -> bool:
+def publish_manifest(destination: Destination, manifest: Manifest, marks: Mapping[str, str]) -> bool:
     """Writes the side indexes and then, last of all, the manifest.
+
+    Args:
+        destination: where the shards are.
+        manifest: that tells of them.
+        marks: shard → mark that it got when it was written.
 
     Returns:
         Whether any of them was not there yet; those that were are left alone.
@@ -349,7 +380,7 @@ def publish_manifest(destination: Destination, manifest: Manifest) -> bool:
         OutputExistsError: another run has laid a claim to the URL meanwhile.
         EtcError: the folder cannot be written.
     """
-    destination.check_arrived({shard.name: shard.bytes for shard in manifest.shards})
+    destination.check_arrived(manifest.shards, marks)
     written = [_publish(destination, *index) for index in side_indexes(manifest).items()]
     # The manifest makes it a whole data set, and a whole one is claimed by nobody.
     destination = destination.drop_claim()

@@ -45,7 +45,9 @@ def open_source(spec: str | os.PathLike[str]) -> Source:
         if kind == "torchvision":
             return _open_torchvision(rest)
         if _URL.match(spec):
-            raise SourceError(f"{printable(spec)!r} is not on this machine; fetch it first", _FORMS)
+            # Without the rest, in which a password or a signature may stand.
+            where = f"{printable(spec.partition(':')[0])}://…"
+            raise SourceError(f"{where} is not on this machine; fetch it first", _FORMS)
     path = os.fspath(spec)
     if os.path.isdir(path):
         return _open_folder(path)

@@ -38,7 +38,7 @@ def run_jobs_on_ray(
         EtcError: Ray is missing or broken, a shard cannot be written, or a worker was killed time
             and again.
     """
-    ray = _import_ray()
+    ray = import_ray()
     try:
         with _connected(ray, workers) as is_own:
             if not is_own:
@@ -111,7 +111,12 @@ def _result(ray: Any, reference: Any) -> ShardResult:
     return result
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Returns the package ray.
+
+    Raises:
+        EtcError: it is not installed, or broken.
+    """
     # It would tell its makers of every use.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

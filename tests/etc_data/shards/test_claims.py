@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from etc_data.cipher import Cipher
-from etc_data.errors import OutputExistsError, SourceError
+from etc_data.errors import OutputExistsError, SourceError, StorageError
+from etc_data.keys import SecretKey
 from etc_data.shards import ShardWriter, verify_shards, write_shards
 from etc_data.shards import storage as storage_module
 from etc_data.shards.destination import CLAIM_NAME
@@ -200,3 +201,57 @@ def test_shard_writer_lays_a_claim_too(source, url, cipher, objects, tmp_path):
     with pytest.raises(OutputExistsError, match="another run writes to"):
         first.close()
     assert objects() == before
+
+
+@pytest.fixture
+def objects_folder(s3_server, name):
+    """Where the server keeps the data set."""
+    return s3_server.bucket / name
+
+
+def test_upload_that_lands_late_over_a_new_shard_is_found(
+    source, url, cipher, key, objects_folder, tmp_path
+):
+    # An upload of the replaced run was under way: same name, and often the same size.
+    write_shards(source, url, cipher, **OPTIONS)
+    late = (objects_folder / "train-000000.tar").read_bytes()
+    other = Cipher("etc-16", SecretKey(b"another key of exactly 32 bytes!"))
+
+    def land():
+        new = (objects_folder / "train-000000.tar").read_bytes()
+        (objects_folder / "train-000000.tar").write_bytes(late[: len(new)].ljust(len(new), b"\0"))
+
+    options = {"force": True, "ledger": tmp_path / "second.ledger"}
+    with pytest.raises(StorageError, match=r"train-000000\.tar is not as it was written"):
+        write_shards(source, url, other, **OPTIONS, **options, progress=at_item(9, land))
+    del options["force"]
+    write_shards(source, url, other, **OPTIONS, **options, resume=True)
+    verify_shards(url, key=SecretKey(b"another key of exactly 32 bytes!"))
+
+
+def test_shards_that_a_stopped_run_uploads_late_are_deleted(
+    source, url, cipher, objects, objects_folder, expected
+):
+    def land():
+        (objects_folder / "train-000077.tar").write_bytes(b"late")
+
+    write_shards(source, url, cipher, **OPTIONS, progress=at_item(9, land))
+    assert objects() == expected(OPTIONS)
+
+
+def test_own_shards_that_another_run_replaced_are_written_again(
+    write_until, source, url, cipher, key, objects, expected, objects_folder
+):
+    write_until(20, source, url, cipher, **OPTIONS)
+    # The other run died after it had dropped its claim, and before its manifest.
+    (objects_folder / CLAIM_NAME).unlink()
+    for shard in objects_folder.glob("*.tar"):
+        shard.write_bytes(bytes(reversed(shard.read_bytes())))
+    # A tar that does not begin as ours does is nobody's to overwrite.
+    with pytest.raises(OutputExistsError, match="is not of etc-data"):
+        write_shards(source, url, cipher, **OPTIONS, resume=True)
+    for shard in objects_folder.glob("*.tar"):
+        shard.write_bytes(bytes(reversed(shard.read_bytes()))[:-1] + b"x")
+    assert write_shards(source, url, cipher, **OPTIONS, resume=True).resumed == 0
+    assert objects() == expected(OPTIONS)
+    verify_shards(url, key=key)

@@ -185,3 +185,15 @@ def test_damaged_ledger_is_named(tmp_path, lossless, key):
 def test_plain_images_do_not_go_to_a_folder_that_looks_like_a_url(written, key, out):
     with pytest.raises(EtcError, match="must be a folder of this machine"):
         decrypt_shards(written, out, key)
+
+
+def test_names_too_long_for_a_file_system_give_way_to_sample_keys(tmp_path, photo, key):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ("a" * 240 + ".jpg")).write_bytes(photo(0))
+    (tmp_path / "in" / "b.jpg").write_bytes(photo(1))
+    write_shards(tmp_path / "in", tmp_path / "out", Cipher("etc-16", key), size=48)
+    summary = decrypt_shards(tmp_path / "out", tmp_path / "plain", key)
+    assert (summary.images, summary.named_by_ledger) == (2, False)
+    names = sorted(path.name for path in (tmp_path / "plain").rglob("*.png"))
+    assert names[0] == "b.jpg.png"
+    assert names[1].startswith("train-00000000")

@@ -22,7 +22,9 @@ def finished(tmp_path):
     out = tmp_path / "out"
     prepare_output(out, force=False)
     for name in OURS:
-        (out / name).write_text(json.dumps({"format": "etc-data-shards/1"}))
+        is_shard = name.endswith(".tar")
+        content = "train-000000000.jpg" if is_shard else json.dumps({"format": "etc-data-shards/1"})
+        (out / name).write_text(content)
     return out
 
 

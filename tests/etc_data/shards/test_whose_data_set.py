@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import sys
+import tarfile
 
 import pytest
 
 from etc_data.cipher import Cipher
-from etc_data.errors import ManifestError, OutputExistsError
+from etc_data.errors import EtcError, ManifestError, OutputExistsError, SourceError
 from etc_data.shards import ShardWriter, write_shards
 from etc_data.shards.ledger import Ledger
 from etc_data.shards.output import prepare_output
@@ -126,3 +128,50 @@ def test_half_written_note_does_not_stand_in_the_way(source, cipher, tmp_path, h
     with ShardWriter(tmp_path / "out", cipher, size=48) as writer:
         writer.write(next(source.rglob("*.jpg")).read_bytes())
     assert (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"force": True}])
+def test_left_over_ledger_does_not_make_foreign_shards_ours(
+    out, source, cipher, tmp_path, tree, options
+):
+    shutil.rmtree(out)
+    out.mkdir()
+    with tarfile.open(out / "train-000000.tar", "w") as tar:
+        tar.add(source, "photos")
+    before = tree()
+    with pytest.raises(OutputExistsError, match=r"train-000000\.tar is not of etc-data"):
+        write_shards(source, out, cipher, **OPTIONS, **options)
+    assert tree() == before
+
+
+def test_claim_is_nothing_of_ours_in_a_folder(out, source, cipher, tree):
+    (out / "unfinished.json").write_text('{"my": "todo"}')
+    before = tree()
+    with pytest.raises(OutputExistsError, match=r"such as unfinished\.json"):
+        write_shards(source, out, cipher, **OPTIONS, force=True)
+    assert tree() == before
+
+
+def test_ledger_in_another_data_set_is_refused(out, source, cipher, tmp_path, tree):
+    before = tree()
+    with pytest.raises(OutputExistsError, match="lies inside the data set"):
+        write_shards(source, tmp_path / "new", cipher, **OPTIONS, ledger=out / "ledger")
+    assert tree() == before
+
+
+def test_data_set_is_not_replaced_by_nothing(out, cipher, tmp_path, tree):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "photos" / name).write_bytes(b"no picture")
+    before = tree()
+    with pytest.raises(SourceError, match="none of the 2 images could be taken"):
+        write_shards(tmp_path / "photos", out, cipher, **OPTIONS, force=True)
+    assert tree() == before
+
+
+def test_data_set_is_not_deleted_for_an_engine_that_is_missing(out, source, cipher, tree, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    before = tree()
+    with pytest.raises(EtcError, match="the engine ray needs Ray"):
+        write_shards(source, out, cipher, **OPTIONS, force=True, engine="ray")
+    assert tree() == before
