@@ -16,6 +16,7 @@ import click
 
 import etc_data
 from etc_data.cli.audit import audit
+from etc_data.cli.compress_study import compress_study
 from etc_data.cli.decrypt import decrypt
 from etc_data.cli.decrypt_model import decrypt_model
 from etc_data.cli.demo import demo
@@ -80,6 +81,7 @@ _COMMANDS = (
     preview,
     schemes,
     audit,
+    compress_study,
     encrypt_model,
     decrypt_model,
     train,
