@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from etc_data.audit.attack import Attack, Criterion, Evidence, Finding, Restoration
+from etc_data.audit.contours import contour_agreement
 from etc_data.audit.evidence import Bytes
 from etc_data.audit.image_metrics import psnr, ssim
 from etc_data.audit.puzzle_scores import puzzle_scores
@@ -79,6 +80,7 @@ def judge(
         scores["psnr"] = float(np.minimum(psnr(pictures, plain), _PEAK_PSNR).mean())
         if min(plain.shape[1:3]) >= _SMALLEST_FOR_SSIM:
             scores["ssim"] = float(ssim(pictures, plain).mean())
+        scores["contours"] = float(contour_agreement(pictures, plain).mean())
     criterion = _deciding(attack.criteria, scores)
     return Finding(
         attack=attack.name,

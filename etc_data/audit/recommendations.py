@@ -43,6 +43,21 @@ def recommend(
             "Whoever knows a few photos of this set, or can have some encrypted, reads all others. "
             "A key per image (--key-scope image) keeps each photo's plan to itself."
         )
+    if "base weights" in by_name:
+        advice.append(
+            "Whoever holds the encrypted model and the weights it was fine-tuned from reads every "
+            "query. Do not publish those weights, and do not start from published ones."
+        )
+    if "row matching" in by_name:
+        advice.append(
+            "The encrypted model gives its key away without any other weights: independent keys are "
+            "as one common key to whoever serves it. Do not serve it where queries must stay unseen."
+        )
+    if by_name.keys() & {"feature reconstruction, advanced", "inverse transformation network"}:
+        advice.append(
+            "Outlines show in every image alone, under any key. Choose a scheme that scrambles "
+            "blocks, such as etc-8."
+        )
     if "recognition" in by_name:
         advice.append(
             "Someone who has a photo can tell that it is in the set, and which label it carries: the "

@@ -4,9 +4,9 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,8 +17,13 @@ from etc_data.audit.statistics import count_duplicates, mean_image_contrast
 from etc_data.audit.storage import StorageSummary, look_at_storage
 from etc_data.audit.subject import Subject
 from etc_data.audit.trials import ATTACKERS, Attacker, Exhibit, Omission, plan_trials
+from etc_data.errors import ModelError
 from etc_data.keys import SecretKey
 from etc_data.shards.data_set import Place
+from etc_data.shards.manifest import Manifest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 REPORT_FORMAT = "etc-data-audit/1"
 
@@ -121,6 +126,8 @@ def audit(
     split: str | None = None,
     images: int = 1000,
     quick: bool = False,
+    model: "nn.Module | None" = None,
+    base: "nn.Module | None" = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> AuditReport:
     """Attacks a data set of one's own and reports what came of it.
@@ -132,6 +139,8 @@ def audit(
         split: look at this one only.
         images: how many to look at, at the most; they are held in memory.
         quick: leave out what takes minutes.
+        model: encrypted for this data set, to be attacked as well.
+        base: the plain weights that `model` was fine-tuned from.
         say: told the name of each attack before it is tried.
 
     Raises:
@@ -139,12 +148,20 @@ def audit(
         WrongKeyError: the key is another.
         DamagedShardError: a shard is missing, cut short or altered.
         ImageError: the data set holds no image.
+        ModelError: `model` is not encrypted, or was not encrypted for this data set.
         EtcError: a package that attacks need is not installed.
     """
     start = time.monotonic()
+    if model is not None:
+        from etc_data.models.public_facts import check_same_key, model_info
+
+        check_same_key(Manifest.read(place), model_info(model))
+    elif base is not None:
+        raise ModelError("base weights help against an encrypted model, and none was given")
     say("what lies open")
     storage = look_at_storage(place)
     subject = Subject.read(place, key=key, most=images, split=split)
+    subject = replace(subject, model=model, base=base)
     exhibits, omissions = [], []
     for trial in plan_trials(subject, quick=quick):
         if isinstance(trial, Omission):

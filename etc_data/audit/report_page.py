@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from etc_data.audit.report import AuditReport
 
 _LARGEST_PICTURE = 224  # pixels per side; larger ones are halved until they fit
+_MOST_PICTURES = 4  # of each attack
 _SMALLEST_PICTURE = 96  # smaller ones are shown enlarged
 
 
@@ -62,7 +63,7 @@ def _case(exhibit: Exhibit) -> dict[str, Any]:
     finding = exhibit.finding
     pictures = []
     if finding.restored is not None:
-        for number, restored in enumerate(finding.restored):
+        for number, restored in enumerate(finding.restored[:_MOST_PICTURES]):
             row = {"encrypted": exhibit.encrypted[number], "restored": restored}
             if exhibit.plain is not None:
                 row = {"plain": exhibit.plain[number], **row}

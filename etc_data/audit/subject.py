@@ -2,10 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from etc_data.audit.evidence import Bytes, Ciphertexts, EncryptionService, KnownPairs
+from etc_data.audit.evidence import (
+    Bytes,
+    Ciphertexts,
+    CiphertextsAndOwnImages,
+    EncryptedModel,
+    EncryptionService,
+    KnownPairs,
+)
 from etc_data.audit.judgment import Owner
 from etc_data.cipher import Cipher
 from etc_data.codecs import decode
@@ -13,6 +21,9 @@ from etc_data.errors import ImageError
 from etc_data.keys import SecretKey
 from etc_data.shards.data_set import Place
 from etc_data.shards.manifest import Manifest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -24,12 +35,16 @@ class Subject:
         encrypted: uint8 [n, H, W, 3], in the order of the storage, which is a keyed random one.
         nonces: of these images with key scope ``"image"``, else empty.
         cipher: with the owner's key; None where the audit is done without it.
+        model: encrypted under the same key, where there is one to attack.
+        base: the plain weights that `model` was fine-tuned from, as far as an attacker may know them.
     """
 
     manifest: Manifest
     encrypted: Bytes = field(repr=False)
     nonces: tuple[bytes, ...] = field(repr=False)
     cipher: Cipher | None
+    model: "nn.Module | None" = field(default=None, repr=False)
+    base: "nn.Module | None" = field(default=None, repr=False)
 
     @classmethod
     def read(
@@ -117,6 +132,20 @@ class Subject:
             self.encrypted[:pairs],
             self.encrypted[pairs : pairs + others],
         )
+
+    def with_own_images(self, own: slice) -> CiphertextsAndOwnImages:
+        """Returns what one has whose own pictures are like these: some that stand in for them."""
+        return CiphertextsAndOwnImages(self.ciphertexts(len(self.encrypted)), self.plain(own))
+
+    def encrypted_model(self, queries: int, *, base: bool) -> EncryptedModel:
+        """Returns what an inference provider has, the first images as queries.
+
+        Raises:
+            ValueError: there is no encrypted model.
+        """
+        if self.model is None:
+            raise ValueError("there is no encrypted model to attack")
+        return EncryptedModel(self.model, self.encrypted[:queries], self.base if base else None)
 
     def service(self, others: int) -> EncryptionService:
         """Returns what one has who can submit photos, and wants to see the first images.

@@ -11,18 +11,28 @@ from etc_data.audit.attack import Attack, Criterion, Evidence, Finding, timed
 from etc_data.audit.brute_force import BruteForce, search_unit
 from etc_data.audit.chosen_plaintext import ChosenPlaintextAttack
 from etc_data.audit.ejps import JigsawAttack
-from etc_data.audit.evidence import Bytes, Ciphertexts
+from etc_data.audit.evidence import Bytes, Ciphertexts, EncryptedModel
+from etc_data.audit.fr import FeatureReconstruction
+from etc_data.audit.itn import InverseTransformationNetwork
 from etc_data.audit.judgment import judge
 from etc_data.audit.known_plaintext import KnownPlaintextAttack
+from etc_data.audit.model_alone import RowMatchingAttack
+from etc_data.audit.model_base import BaseWeightsAttack
 from etc_data.audit.statistics import recognize
 from etc_data.audit.structure import structure_of
 from etc_data.audit.subject import Subject
 from etc_data.audit.topology import TopologyAttack
 from etc_data.errors import SchemeError
 
-Attacker = Literal["reader of the bucket", "one who knows a photo", "one who can submit photos"]
+Attacker = Literal[
+    "reader of the bucket",
+    "inference provider",
+    "one who knows a photo",
+    "one who can submit photos",
+]
 ATTACKERS: dict[Attacker, str] = {
     "reader of the bucket": "all that is stored: encrypted images, labels, the manifest",
+    "inference provider": "an encrypted model and encrypted queries under its key",
     "one who knows a photo": "some photos as well, with their encrypted form or without",
     "one who can submit photos": "the encrypted form of photos of their choice",
 }
@@ -30,8 +40,13 @@ ATTACKERS: dict[Attacker, str] = {
 
 _SHOWN = 4
 _PAIRS = 4
-_JIGSAWS, _QUICK_JIGSAWS = 8, 2  # up to half a minute each
+_JIGSAWS, _QUICK_JIGSAWS = 8, 4  # up to half a minute each
 _MOST_PHOTOS = 100
+_RECONSTRUCTED = 24
+_QUERIES = 40
+_QUICK_LAYOUTS = 512  # blocks whose values have a layout of their own; each takes a tenth of a second
+_LARGEST_TO_TRAIN = 64  # pixels per side
+_LEAST_TO_TRAIN = 500
 _RECOGNIZED = Criterion(
     "recognized", 0.5, "every second photo is found among the encrypted images, whatever the key scope"
 )
@@ -94,16 +109,28 @@ def plan_trials(subject: Subject, *, quick: bool) -> Iterator[Trial | Omission]:
         quick: leave out what takes minutes.
     """
     yield from _on_ciphertexts(subject, quick)
+    yield from _with_own_images(subject, quick)
+    yield from _on_model(subject)
     yield from _on_known_photos(subject)
 
 
 def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]:
     total = len(subject.encrypted)
-    for count in sorted({1, 5, 20, 100, total} & set(range(1, total + 1))):
-        attack = TopologyAttack(count, _SHOWN)
-        yield _trial(subject, f"topology, {count} images", attack, count, slice(0, min(count, _SHOWN)))
     scheme = subject.manifest.scheme
     structure = structure_of(scheme)
+    layouts = 0 if structure.shuffled is None or structure.assignment == "common" else 1
+    layouts *= subject.height * subject.width // structure.tile**2
+    if quick and layouts > _QUICK_LAYOUTS:
+        reason = f"{layouts} blocks with layouts of their own take minutes; leave out --quick"
+        yield Omission("topology", "reader of the bucket", reason)
+    else:
+        counts = {1, 5, 20, 100, total} if layouts <= _QUICK_LAYOUTS else {total}
+        for count in sorted(counts & set(range(1, total + 1))):
+            attack = TopologyAttack(count, _SHOWN)
+            shown = slice(0, min(count, _SHOWN))
+            yield _trial(subject, f"topology, {count} images", attack, count, shown)
+    fr = FeatureReconstruction("advanced", min(total, _RECONSTRUCTED))
+    yield _trial(subject, fr.name, fr, fr.images, slice(0, fr.images))
     if structure.shuffled is not None or structure.pixelwise:
         reason = f"{scheme.name} moves single values or pixels; a jigsaw needs tiles with edges"
         yield Omission("jigsaw", "reader of the bucket", reason)
@@ -116,6 +143,49 @@ def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]
         yield Omission("brute force", "reader of the bucket", str(error))
     else:
         yield _trial(subject, "brute force", BruteForce(), 1, slice(0, 1))
+
+
+def _with_own_images(subject: Subject, quick: bool) -> Iterator[Trial | Omission]:
+    """Yields the attack that trains a network; images of the set stand in for the attacker's own."""
+    total, shown = len(subject.encrypted), min(_RECONSTRUCTED, len(subject.encrypted) // 2)
+    attacker: Attacker = "reader of the bucket"
+    name = InverseTransformationNetwork.name
+    if quick:
+        yield Omission(name, attacker, "training takes minutes; leave out --quick")
+    elif subject.cipher is None:
+        yield Omission(name, attacker, "the pictures to train on are taken from the set, by the key")
+    elif subject.height * subject.width > _LARGEST_TO_TRAIN**2 or total < _LEAST_TO_TRAIN:
+        reason = (
+            f"training is tried up to {_LARGEST_TO_TRAIN} × {_LARGEST_TO_TRAIN} pixels, with "
+            f"{_LEAST_TO_TRAIN} images or more"
+        )
+        yield Omission(name, attacker, reason)
+    else:
+        attack = InverseTransformationNetwork(shown=shown)
+        evidence = subject.with_own_images(slice(shown, total))
+        yield Trial(name, lambda: _exhibit(subject, attacker, attack, evidence, slice(0, shown)))
+
+
+def _on_model(subject: Subject) -> Iterator[Trial | Omission]:
+    attacker: Attacker = "inference provider"
+    attacks: dict[bool, Attack[EncryptedModel]] = {
+        False: RowMatchingAttack(_SHOWN),
+        True: BaseWeightsAttack(_SHOWN),
+    }
+    for base, attack in attacks.items():
+        missing = subject.base if base else subject.model
+        if missing is None:
+            given = "--base FILE gives weights to match" if base else "--model FILE gives a model"
+            yield Omission(attack.name, attacker, f"nothing to attack was given: {given}")
+        else:
+            evidence = subject.encrypted_model(_QUERIES, base=base)
+            yield Trial(attack.name, partial(_attack_model, subject, attack, evidence))
+
+
+def _attack_model(
+    subject: Subject, attack: Attack[EncryptedModel], evidence: EncryptedModel
+) -> Exhibit:
+    return _exhibit(subject, "inference provider", attack, evidence, slice(0, _SHOWN))
 
 
 def _trial(

@@ -88,8 +88,10 @@ def _starts(correlations: Matrix, modes: Matrix, block_size: int, colors: int) -
     rings, turns = _rings(block_size, colors), _turns(few)
     ranked = []
     for choice in _choices(modes.shape[1], colors):
-        orders = [_rough_order(modes[:, choice] @ turn, block_size, colors) for turn in turns]
-        ranked += [min(((_misfit(correlations, order, rings), order) for order in orders), key=_first)]
+        orders = _rough_orders(modes[:, choice] @ turns, block_size, colors)
+        misfits = _misfits(correlations, orders, rings)
+        best = int(misfits.argmin())
+        ranked.append((float(misfits[best]), orders[best]))
     return [order for _, order in sorted(ranked, key=_first)[: len(ranked) if few else _STARTS]]
 
 
@@ -105,8 +107,8 @@ def _choices(modes: int, colors: int) -> list[list[int]]:
     return [[*pair, color] for pair in pairs for color in range(modes) if color not in pair]
 
 
-def _turns(few: bool) -> list[Matrix]:
-    """Returns rotations [3, 3] of the slopes against each other, for few values of all three modes."""
+def _turns(few: bool) -> npt.NDArray[np.float64]:
+    """Returns rotations [n, 3, 3] of the slopes against each other, for few values of all modes."""
     turns = []
     for angle in np.arange(_TURNS) * (np.pi / 2 / _TURNS):
         cosine, sine = np.cos(angle), np.sin(angle)
@@ -114,18 +116,18 @@ def _turns(few: bool) -> list[Matrix]:
     if few:
         random = np.random.default_rng(0)
         turns += [np.linalg.qr(random.normal(size=(3, 3)))[0] for _ in range(_TURNS_OF_FEW)]
-    return turns
+    return np.stack(turns)
 
 
-def _rough_order(modes: Matrix, block_size: int, colors: int) -> IntArray:
-    """Returns values sorted into rows, in each row into columns, in each pixel by color."""
-    down, across, color = modes.T
-    order = np.argsort(down, kind="stable").reshape(block_size, -1)
-    order = np.take_along_axis(order, np.argsort(across[order], axis=1, kind="stable"), axis=1)
-    order = order.reshape(-1, colors)
-    return np.take_along_axis(order, np.argsort(color[order], axis=1, kind="stable"), axis=1).reshape(
-        -1
-    )
+def _rough_orders(modes: npt.NDArray[np.float64], block_size: int, colors: int) -> IntArray:
+    """Returns for modes [n, V, 3] values sorted into rows, in rows into columns, in pixels by color."""
+    down, across, color = np.moveaxis(modes, 2, 0)
+    count = len(modes)
+    order = np.argsort(down, axis=1, kind="stable")
+    for keys, width in ((across, block_size * colors), (color, colors)):
+        inner = np.take_along_axis(keys, order, axis=1).reshape(count, -1, width).argsort(kind="stable")
+        order = np.take_along_axis(order.reshape(count, -1, width), inner, axis=2).reshape(count, -1)
+    return np.asarray(order)
 
 
 def _colors_of_pairs(block_size: int, colors: int) -> IntArray:
@@ -161,9 +163,16 @@ def _expected(placed: Matrix, kinds: IntArray) -> Matrix:
     return np.asarray(means[kinds].reshape(placed.shape))
 
 
+def _misfits(correlations: Matrix, orders: IntArray, kinds: IntArray) -> npt.NDArray[np.float64]:
+    """Returns for orders [n, V] the variance of correlations within the kinds of pairs, float [n]."""
+    placed = correlations[orders[:, :, None], orders[:, None, :]].reshape(len(orders), -1)
+    sums = np.stack([np.bincount(kinds, row) for row in placed])
+    explained = (sums**2 / np.bincount(kinds)).sum(axis=1)
+    return np.asarray(((placed**2).sum(axis=1) - explained) / placed.shape[1])
+
+
 def _misfit(correlations: Matrix, order: IntArray, kinds: IntArray) -> float:
-    placed = correlations[np.ix_(order, order)]
-    return float(((placed - _expected(placed, kinds)) ** 2).mean())
+    return float(_misfits(correlations, order[None], kinds)[0])
 
 
 def _refine(

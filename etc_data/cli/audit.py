@@ -29,6 +29,19 @@ _OUTCOMES = {"broken": "pictures restored", "leaks": "succeeded", "held": "faile
 )
 @key_options
 @click.option("--no-key", is_flag=True, help="See what a stranger sees; less is tried.")
+@click.option(
+    "--model",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="An encrypted model of this data set's key, to be attacked too.",
+)
+@click.option(
+    "--base",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="The plain weights that it was fine-tuned from, as an attacker may have them.",
+)
+@click.option("--architecture", metavar="NAME", help="In timm, where --base does not tell its own.")
 @click.option("--split", help="Look at this split only.")
 @click.option(
     "--images",
@@ -43,6 +56,9 @@ def audit(
     key_path: Path | None,
     passphrase: bool,
     no_key: bool,
+    model: Path | None,
+    base: Path | None,
+    architecture: str | None,
     split: str | None,
     images: int | None,
     quick: bool,
@@ -58,6 +74,7 @@ def audit(
       etc-data audit shards/ --key clinic.key -o report/
       etc-data audit shards/ --key clinic.key -o report/ --quick
       etc-data audit s3://bucket/set --no-key -o report/
+      etc-data audit shards/ --key clinic.key -o report/ --model served.safetensors --base start.pth
     """
     check_local(output, "the report's folder")
     if output.exists() and any(output.iterdir()):
@@ -66,10 +83,20 @@ def audit(
         check_apart(output, Path(place))
     if no_key and (key_path is not None or passphrase):
         raise click.UsageError("--no-key and a key exclude each other")
+    if base is not None and model is None:
+        raise click.UsageError("--base helps against an encrypted model: add --model")
     key = None if no_key else load_key(key_path, passphrase)
     from etc_data.audit.report import audit as run_audit
     from etc_data.audit.report import write_report
 
+    victim = plain = None
+    if model is not None:
+        from etc_data.models import load_encrypted_model, model_info
+        from etc_data.models.plain_files import load_plain_model
+
+        victim = load_encrypted_model(model)
+        if base is not None:
+            plain = load_plain_model(base, architecture, model_info(victim).image_size)
     with Console(stderr=True).status("reading") as status:
         report = run_audit(
             place,
@@ -77,6 +104,8 @@ def audit(
             split=split,
             images=images or (_QUICK_IMAGES if quick else 1000),
             quick=quick,
+            model=victim,
+            base=plain,
             say=lambda name: status.update(f"trying: {name}"),
         )
     json_path, page = write_report(report, output)

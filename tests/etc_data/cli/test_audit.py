@@ -1,5 +1,6 @@
 """`etc-data audit`: the whole command on real photos, its page and its figures."""
 
+import copy
 import json
 import re
 import shutil
@@ -7,6 +8,13 @@ import stat
 import subprocess
 
 import pytest
+import torch
+from safetensors.torch import save_file
+
+import etc_data.torchvision_cpu  # noqa: F401
+
+# isort: split
+import timm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -48,6 +56,7 @@ def test_one_key_for_all_is_broken_by_who_reads_the_bucket(audited):
     assert report["broken"]
     assert {name: a["verdict"] for name, a in report["attackers"].items()} == {
         "reader of the bucket": "broken",
+        "inference provider": "not tried",
         "one who knows a photo": "broken",
         "one who can submit photos": "broken",
     }
@@ -155,3 +164,37 @@ def test_refusals_come_before_any_work(owner, etc, tmp_path):
         assert message in done.error, done.error
         assert not (tmp_path / "r").exists()
     assert (tmp_path / "full" / "mine").read_text() == "mine"
+
+
+def test_encrypted_model_gives_its_queries_away(tmp_path, etc, pictures):
+    from etc_data import Cipher, SecretKey
+    from etc_data.models import encrypt_model, save_encrypted_model
+
+    torch.manual_seed(0)
+    plain = timm.create_model("vit_tiny_patch16_224", img_size=96, num_classes=10).eval()
+    tuned = copy.deepcopy(plain)
+    with torch.no_grad():
+        weight = tuned.patch_embed.proj.weight
+        weight += 0.2 * weight.std() * torch.randn_like(weight)
+    assert etc("keygen", tmp_path / "key").code == 0
+    options = ["--key", tmp_path / "key", "--size", "96", "--limit", "8", "--scheme", "ind-16/8"]
+    assert etc("encrypt", pictures / "imagenette128", tmp_path / "set", *options).code == 0
+    cipher = Cipher("ind-16/8", SecretKey.load(tmp_path / "key"))
+    model = encrypt_model(tuned, cipher, image_size=96, mean=(0.5,) * 3, std=(0.5,) * 3)
+    save_encrypted_model(model, tmp_path / "model.safetensors")
+    save_file(plain.state_dict(), tmp_path / "base.safetensors")
+    given = ["--model", tmp_path / "model.safetensors", "--base", tmp_path / "base.safetensors"]
+    given += ["--architecture", "vit_tiny_patch16_224"]
+    key = ["--key", tmp_path / "key", "--quick"]
+    done = etc("audit", tmp_path / "set", *key, *given, "-o", tmp_path / "report")
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["attackers"]["inference provider"]["verdict"] == "broken"
+    assert {("row matching", True), ("base weights", True)} <= outcomes(report)
+    done = etc("audit", tmp_path / "set", *key, *given[2:], "-o", tmp_path / "again")
+    assert "add --model" in done.error
+    options[1] = tmp_path / "other"
+    assert etc("keygen", tmp_path / "other").code == 0
+    assert etc("encrypt", pictures / "imagenette128", tmp_path / "second", *options).code == 0
+    done = etc("audit", tmp_path / "second", "--no-key", *given, "-o", tmp_path / "again")
+    assert "the model was encrypted with key" in done.error
