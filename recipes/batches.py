@@ -13,17 +13,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from etc_data.augmentation import Augmentation
 from etc_data.cipher import Cipher
 from etc_data.codecs import JpegCodec, decode
-from etc_data.errors import SettingsError, SourceError
-from etc_data.recipes.settings import AugmentSettings, DataSettings, Settings
+from etc_data.errors import SettingsError
+from etc_data.recipes.augmenting import augment_batch, change_batch
+from etc_data.recipes.encryption import Encryption, encryption_of_cipher, encryption_of_shards
+from etc_data.recipes.plain_images import load_images
+from etc_data.recipes.resizing import resize_batch
+from etc_data.recipes.settings import AugmentSettings, Settings
 from etc_data.shards import open_shards
 from etc_data.shards.manifest import MANIFEST_NAME, Manifest
 from etc_data.shards.shares import rank_share
 from etc_data.shards.storage import is_url
-from etc_data.sources.images import load_rgb, resize_to
-from etc_data.sources.selection import Selection
-from etc_data.sources.spec import open_source
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """uint8 [N, 3, H, W] and int64 [N]."""
@@ -44,7 +46,7 @@ class Batches(Protocol):
     classes: int
     size: tuple[int, int]
     grid: int
-    encryption: dict[str, Any] | None
+    encryption: Encryption | None
 
     @property
     def steps(self) -> int:
@@ -118,9 +120,9 @@ def _check_shards(manifest: Manifest, settings: Settings) -> None:
                 "they are",
                 "encrypt it that way, or name plain images",
             )
-    if augment.flip or augment.shift:
+    if augment.flip or augment.shift or augment.erase or augment.recipe:
         raise SettingsError(
-            f"{data.source} is encrypted, and encrypted images can be neither flipped nor shifted",
+            f"{data.source} is encrypted, and no encrypted image can be flipped, shifted or augmented",
             "augment before encrypting: etc-data encrypt --augment flip+shift --copies K",
         )
     if not manifest.classes:
@@ -163,13 +165,7 @@ class ShardBatches:
         assert manifest.size is not None
         self.size = manifest.size
         self.grid = manifest.scheme.block_size
-        self.encryption: dict[str, Any] | None = {
-            "scheme": manifest.scheme.name,
-            "key_id": manifest.key_id,
-            "key_scope": manifest.key_scope,
-            "context": manifest.context,
-            "codec": manifest.codec,
-        }
+        self.encryption: Encryption | None = encryption_of_shards(manifest)
 
     @property
     def steps(self) -> int:
@@ -193,31 +189,12 @@ class ShardBatches:
         return state
 
 
-def load_images(data: DataSettings, *, training: bool) -> Batch:
-    """Reads a split of plain images into memory, brought to size, with their labels.
-
-    Raises:
-        SourceError: the source cannot be read, or has no labels.
-    """
-    split, limit = (data.train, data.limit) if training else (data.val, data.val_limit)
-    items = Selection(open_source(data.source), splits=[split], limit=limit).items(split)
-    images = np.empty((len(items), 3, data.size, data.size), np.uint8)
-    labels = np.empty(len(items), np.int64)
-    for number, item in enumerate(items):
-        image = resize_to(load_rgb(item.read()), data.size, data.size, mode="crop")
-        images[number] = np.asarray(image).transpose(2, 0, 1)
-        labels[number] = item.label
-    if not len(items) or labels.min() < 0:
-        raise SourceError(f"split {split} of {data.source} has images without a label")
-    return torch.from_numpy(images), torch.from_numpy(labels)
-
-
 @dataclass
 class TensorBatches:
     """Batches of plain images that lie in memory: augmented, encrypted and coded as they are needed.
 
     Attributes:
-        images: uint8 [N, 3, H, W].
+        images: uint8 [N, 3, H, W], of the settings' size, or smaller squares, which are enlarged.
         labels: int64 [N].
         settings: of the run.
         training: shuffled and augmented.
@@ -240,33 +217,29 @@ class TensorBatches:
         """Prepares once what is the same in all epochs."""
         self.samples = len(self.images)
         self.classes = int(self.labels.max()) + 1
-        self.size = (self.images.shape[-2], self.images.shape[-1])
+        self.size = (self.settings.data.size, self.settings.data.size)
         self.grid = 1
         self.encryption = None
         self._step = 0
         augment = self.settings.augment if self.training else AugmentSettings()
         self._augment = augment
+        self._recipe = None if augment.recipe is None else Augmentation(augment.recipe)
         self._codec = None
         if self.settings.data.quality is not None:
             self._codec = JpegCodec(quality=self.settings.data.quality)
         if self.cipher is not None:
             self.cipher.scheme.check_size(*self.size)
             self.grid = self.cipher.scheme.block_size
-            self.encryption = {
-                "scheme": self.cipher.scheme.name,
-                "key_id": self.cipher.key_id,
-                "key_scope": self.cipher.key_scope,
-                "context": self.cipher.context,
-                "codec": None if self._codec is None else dict(self._codec.describe()),
-            }
-        changes = augment.flip or augment.shift
+            coding = None if self._codec is None else self._codec.describe()
+            self.encryption = encryption_of_cipher(self.cipher, coding)
+        changes = augment.flip or augment.shift or augment.erase or augment.recipe
         fresh = self.cipher is not None and self.cipher.key_scope == "image" and self.training
         self._ready = not (changes or fresh)
-        if self._ready:
-            generator = _generator(self.settings.seed, _ALL, self.training)
-            parts = [self._encrypted(part, generator) for part in self.images.split(256)]
-            self.images = torch.cat(parts)
         self.images, self.labels = self.images.to(self.device), self.labels.to(self.device)
+        if self._ready and (self.cipher is not None or self._codec is not None):
+            generator = _generator(self.settings.seed, _ALL, self.training)
+            parts = [self._encrypted(self._sized(part), generator) for part in self.images.split(256)]
+            self.images = torch.cat(parts)
 
     @property
     def _share(self) -> range:
@@ -291,28 +264,21 @@ class TensorBatches:
                 generator = _generator(self.settings.seed, _STEP, epoch, step, self.rank)
                 images = self._encrypted(self._augmented(images, generator), generator)
             self._step = step + 1
-            yield images, self.labels[chosen]
+            yield self._sized(images), self.labels[chosen]
 
     def state(self) -> dict[str, Any]:
         """Returns where the epoch stands after the batch that was yielded last."""
         return {"step": self._step}
 
     def _augmented(self, images: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-        count, _, height, width = images.shape
-        if self._augment.shift:
-            most = self._augment.shift
-            padded = torch.nn.functional.pad(images, (most, most, most, most))
-            moves = torch.from_numpy(generator.integers(2 * most + 1, size=(2, count)))
-            top, left = moves.to(self.device)
-            rows = top[:, None] + torch.arange(height, device=self.device)
-            columns = left[:, None] + torch.arange(width, device=self.device)
-            numbers = torch.arange(count, device=self.device)[:, None, None, None]
-            planes = torch.arange(3, device=self.device)[:, None, None]
-            images = padded[numbers, planes, rows[:, None, :, None], columns[:, None, None, :]]
-        if self._augment.flip:
-            turned = torch.from_numpy(generator.integers(2, size=count).astype(bool)).to(self.device)
-            images = torch.where(turned[:, None, None, None], images.flip(-1), images)
-        return images
+        if self._recipe is None:
+            images = self._sized(images)
+        else:
+            images = change_batch(images, self._recipe, self.size[0], generator)
+        return augment_batch(images, self._augment, generator)
+
+    def _sized(self, images: torch.Tensor) -> torch.Tensor:
+        return resize_batch(images, self.size[0])
 
     def _encrypted(self, images: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
         if self.cipher is not None and self.cipher.key_scope == "image":

@@ -15,22 +15,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-import etc_data.models
-import etc_data.torchvision_cpu  # noqa: F401
-
-# isort: split
-import timm
-
 from etc_data.cipher import Cipher
-from etc_data.errors import ManifestError, SettingsError, WrongKeyError
+from etc_data.errors import ManifestError, SettingsError
 from etc_data.keys import SecretKey
 from etc_data.models import encrypt_model, load_encrypted_model, model_info
 from etc_data.models.encrypted_files import PREFIX
-from etc_data.recipes.batches import Batches, open_batches
+from etc_data.models.named_networks import make_network
+from etc_data.recipes.batches import TensorBatches, manifest_of, open_batches
 from etc_data.recipes.checkpoints import load_weights
+from etc_data.recipes.encryption import check_images, encryption_of_model
 from etc_data.recipes.normalize import Normalize
+from etc_data.recipes.plain_images import load_images
 from etc_data.recipes.scores import Scores, score
 from etc_data.recipes.settings import DataSettings, Settings
+from etc_data.sources.spec import open_source
 
 
 @dataclass(frozen=True)
@@ -58,25 +56,34 @@ class TrainedModel:
         return height, width
 
     @property
+    def device(self) -> torch.device:
+        """Where the model lies, and tests run."""
+        return next(self.model.parameters()).device
+
+    @property
     def normalize(self) -> Normalize:
         """What brings uint8 images to the values that the model was trained on."""
-        return Normalize(self.facts["mean"], self.facts["std"])
+        return Normalize(self.facts["mean"], self.facts["std"]).to(self.device)
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "TrainedModel":
+    def load(cls, path: str | Path, device: torch.device | str | None = None) -> "TrainedModel":
         """Reads a file that `train` wrote, or that of an encrypted model.
+
+        Args:
+            path: of the file.
+            device: where the model goes; None takes the accelerator if there is one.
 
         Raises:
             ManifestError: it is no such file, or its weights do not suit its model.
-            ModelError: it is an encrypted model of a newer format.
+            ModelError: timm does not know its network, or it is an encrypted model of a newer format.
         """
+        device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
         if _is_encrypted(path):
             return cls._of_encrypted(load_encrypted_model(path).to(device))
         tensors, facts = load_weights(Path(path))
         try:
-            model = timm.create_model(
-                facts["model"], pretrained=False, num_classes=facts["classes"], **facts["options"]
-            )
+            options = {**facts["options"], "num_classes": facts["classes"]}
+            model = make_network(Path(path), facts["model"], options)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -86,18 +93,12 @@ class TrainedModel:
     @classmethod
     def _of_encrypted(cls, model: nn.Module) -> "TrainedModel":
         info = model_info(model)
-        encryption = {
-            "scheme": info.scheme.name,
-            "key_id": info.key_id,
-            "key_scope": "dataset",
-            "context": info.context,
-        }
         facts = {
             "classes": model.num_classes,
             "size": info.image_size,
             "mean": info.normalization.mean,
             "std": info.normalization.std,
-            "encryption": encryption,
+            "encryption": encryption_of_model(info),
         }
         return cls(model.eval(), facts)
 
@@ -124,39 +125,6 @@ class TrainedModel:
         return self._of_encrypted(model)
 
 
-def check_images(expected: dict[str, Any] | None, met: dict[str, Any] | None) -> None:
-    """Checks that images are encrypted as those are that a model is for.
-
-    Args:
-        expected: the encryption that a model is for; None if it is for plain images.
-        met: the encryption of the images.
-
-    Raises:
-        WrongKeyError: they have another key.
-        SettingsError: they differ otherwise.
-    """
-    if expected is None or met is None:
-        if expected is not met:
-            kinds = ["plain" if e is None else f"encrypted ({e['scheme']})" for e in (expected, met)]
-            raise SettingsError(
-                f"the model is for {kinds[0]} images, but these are {kinds[1]}",
-                "--encrypt-model encrypts a model for plain ones; --any tests it as it is",
-            )
-        return
-    for name in ("scheme", "key_scope", "context"):
-        if expected[name] != met[name]:
-            raise SettingsError(
-                f"the model is for images of {name.replace('_', ' ')} {expected[name]!r}, "
-                f"but these have {met[name]!r}",
-                "--any tests it all the same",
-            )
-    if expected["key_scope"] == "dataset" and expected["key_id"] != met["key_id"]:
-        raise WrongKeyError(
-            f"the model is for images of key {expected['key_id']}, but these have key {met['key_id']}",
-            "--any tests it all the same",
-        )
-
-
 def evaluate(
     trained: TrainedModel,
     data: DataSettings,
@@ -179,7 +147,8 @@ def evaluate(
         SettingsError: they are encrypted in another way, or have another size.
         EtcError: the images cannot be read.
     """
-    batches = open_test_batches(data, cipher, trained.image_size, batch)
+    settings = _test_settings(trained, data, batch)
+    batches = open_batches(settings, training=False, device=trained.device, cipher=cipher)
     if not any_images:
         check_images(trained.facts["encryption"], batches.encryption)
     if batches.size != trained.image_size:
@@ -195,14 +164,19 @@ def evaluate(
     return score(trained.model, batches, trained.normalize, trained.classes)
 
 
-def open_test_batches(
-    data: DataSettings, cipher: Cipher | None, image_size: tuple[int, int], batch: int = 128
-) -> Batches:
-    """Opens the split `DataSettings.val` of a source, plain images brought to the model's size."""
-    data = dataclasses.replace(data, size=image_size[0])
-    return open_batches(
-        Settings(data=data, batch=batch), training=False, device=torch.device("cpu"), cipher=cipher
-    )
+def _test_settings(trained: TrainedModel, data: DataSettings, batch: int = 128) -> Settings:
+    """Returns the settings of a test: plain images are brought to the model's size."""
+    return Settings(data=dataclasses.replace(data, size=trained.image_size[0]), batch=batch)
+
+
+def class_names(place: str) -> tuple[str, ...]:
+    """Returns the names of a source's classes; none where a manifest keeps them to itself.
+
+    Raises:
+        EtcError: there is no such source.
+    """
+    manifest = manifest_of(place)
+    return open_source(place).class_names if manifest is None else manifest.class_names
 
 
 def wrong_key_accuracies(
@@ -223,15 +197,21 @@ def wrong_key_accuracies(
         keys: how many wrong keys.
         seed: of the wrong keys, which protect nothing.
         tick: called with the number of keys done, for a progress bar.
+
+    Raises:
+        SettingsError: the model is for encrypted images already.
+        EtcError: the images cannot be read, or are encrypted.
     """
     encrypted = trained.encrypted(cipher)
+    settings = _test_settings(trained, data)
+    images, labels = load_images(settings.data, training=False)
     generator = np.random.default_rng(seed)
     accuracies = []
     for _ in range(keys):
-        wrong = Cipher(
-            cipher.scheme, SecretKey(generator.bytes(32)), key_scope="dataset", context=cipher.context
-        )
-        accuracies.append(evaluate(encrypted, data, cipher=wrong, any_images=True).accuracy)
+        key = SecretKey(generator.bytes(32))
+        wrong = Cipher(cipher.scheme, key, key_scope="dataset", context=cipher.context)
+        batches = TensorBatches(images, labels, settings, False, trained.device, wrong)
+        accuracies.append(score(encrypted.model, batches, trained.normalize, trained.classes).accuracy)
         tick(1)
     return accuracies
 

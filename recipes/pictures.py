@@ -18,12 +18,15 @@ def write_report(out: Path, scores: Scores, names: Sequence[str], facts: dict[st
     Args:
         out: the folder; made if need be.
         scores: of the model.
-        names: of the classes; may be empty.
+        names: of the classes; where there is none for each, their numbers stand.
         facts: of the test, for the file.
     """
     out.mkdir(parents=True, exist_ok=True)
+    numbers = [str(number) for number in range(len(scores.confusion))]
+    labels = list(names) if len(names) == len(numbers) else numbers
     record = {
         **facts,
+        "classes": labels,
         "samples": scores.samples,
         "accuracy": scores.accuracy,
         "top": {str(k): scores.top(k) for k in scores.right},
@@ -33,14 +36,13 @@ def write_report(out: Path, scores: Scores, names: Sequence[str], facts: dict[st
     }
     with published(out / "scores.json") as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
-    labels = list(names) or [str(number) for number in range(len(scores.confusion))]
     draw_confusion(scores, labels, out / "confusion.png")
     draw_classes(scores, labels, out / "classes.png")
 
 
 def draw_confusion(scores: Scores, labels: Sequence[str], path: Path) -> None:
     """Draws how often each class (row) was taken for each (column), as shares of the row."""
-    figure, axes = _figure(max(4.0, 0.35 * len(labels) + 2))
+    figure, (axes,) = new_figure(max(4.0, 0.35 * len(labels) + 2))
     counts = scores.confusion.sum(axis=1, keepdims=True)
     picture = axes.imshow(scores.confusion / np.maximum(counts, 1), vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(picture, ax=axes, shrink=0.8)
@@ -50,12 +52,12 @@ def draw_confusion(scores: Scores, labels: Sequence[str], path: Path) -> None:
     axes.set_xlabel("taken for")
     axes.set_ylabel("class")
     axes.set_title(f"accuracy {scores.accuracy:.2%} of {scores.samples}")
-    _publish(figure, path)
+    publish_figure(figure, path)
 
 
 def draw_classes(scores: Scores, labels: Sequence[str], path: Path) -> None:
     """Draws the accuracy of each class, sorted."""
-    figure, axes = _figure(max(3.0, 0.25 * len(labels) + 1.5))
+    figure, (axes,) = new_figure(max(3.0, 0.25 * len(labels) + 1.5))
     shares = scores.by_class
     order = np.argsort(np.nan_to_num(shares))
     axes.barh(range(len(order)), 100 * np.nan_to_num(shares[order]))
@@ -63,30 +65,36 @@ def draw_classes(scores: Scores, labels: Sequence[str], path: Path) -> None:
         axes.set_yticks(range(len(order)), [labels[int(number)] for number in order])
     axes.axvline(100 * scores.accuracy, linestyle="--", color="gray")
     axes.set_xlabel("accuracy (%)")
-    _publish(figure, path)
+    publish_figure(figure, path)
 
 
 def draw_wrong_keys(right: float, wrong: Sequence[float], path: Path) -> None:
     """Draws the accuracies with wrong keys as a box, beside that with the right one (iijima Fig. 5)."""
-    figure, axes = _figure(4.0)
+    figure, (axes,) = new_figure(4.0)
     axes.boxplot([100 * accuracy for accuracy in wrong], widths=0.5)
     axes.plot([1], [100 * right], "o", label="right key")
     axes.set_xticks([1], [f"{len(wrong)} wrong keys"])
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy (%)")
     axes.legend()
-    _publish(figure, path)
+    publish_figure(figure, path)
 
 
-def _figure(height: float) -> tuple[Any, Any]:
+def new_figure(height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+    """Returns a figure with axes side by side, each 6 by `height` inches.
+
+    Raises:
+        EtcError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EtcError(f"pictures need matplotlib: {error}", "pip install 'etc-data[train]'") from None
-    figure = Figure(figsize=(6, height), layout="constrained")
-    return figure, figure.add_subplot()
+    figure = Figure(figsize=(6 * columns, height), layout="constrained")
+    return figure, [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
 
 
-def _publish(figure: Any, path: Path) -> None:
+def publish_figure(figure: Any, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
     with published(path) as file:
         figure.savefig(file, format="png", dpi=120)

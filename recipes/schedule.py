@@ -8,9 +8,9 @@ def learning_rate_factor(schedule: str, progress: float, warmup: float) -> float
     """Returns what the highest learning rate is multiplied by.
 
     Args:
-        schedule: ``"cosine"``, ``"triangular"`` or ``"constant"``; see `OptimizerSettings`.
+        schedule: ``"cosine"``, ``"triangular"``, ``"steps"``, ``"constant"``; see `OptimizerSettings`.
         progress: share of all steps that are done, 0 … 1.
-        warmup: share of all steps that ``"cosine"`` and ``"constant"`` grow over.
+        warmup: share of all steps that all but ``"triangular"`` grow over.
 
     Examples:
         >>> [round(learning_rate_factor("triangular", p / 10, 0), 3) for p in (0, 2, 4, 6, 8, 10)]
@@ -26,4 +26,6 @@ def learning_rate_factor(schedule: str, progress: float, warmup: float) -> float
         return progress / warmup
     if schedule == "constant":
         return 1.0
+    if schedule == "steps":
+        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-9)))

@@ -1,11 +1,14 @@
 """The settings of one training run: a YAML file, and ``section.name=value`` on the command line."""
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +80,9 @@ class AugmentSettings:
     Attributes:
         flip: turn half of the plain images left to right, before they are encrypted.
         shift: move plain images by up to so many pixels over black borders, before that.
+        erase: fill a box of this share of plain images with noise, after that.
+        recipe: further changes of plain images, before all that, as ``etc-data encrypt --augment``
+            names them, such as ``crop:0.5+randaugment:9``; one image after the other on the processor.
         mixup: alpha of MixUp's Beta distribution; 0 is off.
         cutmix: alpha of CutMix's; 0 is off.  Its boxes lie on the borders of blocks.
         grid: pixels per side of these blocks; None takes the scheme's, or 1 for plain images.
@@ -85,6 +91,8 @@ class AugmentSettings:
 
     flip: bool = False
     shift: int = 0
+    erase: float = 0.0
+    recipe: str | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     grid: int | None = None
@@ -101,8 +109,9 @@ class OptimizerSettings:
         weight_decay: not applied to biases and norms.
         momentum: of those that have one.
         schedule: ``"cosine"`` to 0; ``"triangular"`` up for two fifths, down to a twentieth at four
-            fifths, then to 0 (the ConvMixer paper's for CIFAR-10); or ``"constant"``.
-        warmup: epochs of linear growth before ``"cosine"`` and ``"constant"``.
+            fifths, then to 0 (the ConvMixer paper's for CIFAR-10); ``"steps"``: a tenth of it after
+            half of the epochs, a hundredth after three quarters; or ``"constant"``.
+        warmup: epochs of linear growth before all but ``"triangular"``.
         clip: the largest norm of the gradient; 0 is off.
     """
 
@@ -110,7 +119,7 @@ class OptimizerSettings:
     lr: float = 1e-3
     weight_decay: float = 0.01
     momentum: float = 0.9
-    schedule: Literal["cosine", "triangular", "constant"] = "cosine"
+    schedule: Literal["cosine", "triangular", "steps", "constant"] = "cosine"
     warmup: float = 0.0
     clip: float = 1.0
 
@@ -168,6 +177,7 @@ class Settings:
                 raise SettingsError(f"{name} is {value}; it must be at least {limit:g} and finite")
         shares = (
             ("ema", self.ema),
+            ("augment.erase", self.augment.erase),
             ("augment.smoothing", self.augment.smoothing),
             ("optimizer.momentum", self.optimizer.momentum),
         )
@@ -187,17 +197,23 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-def load_settings(path: str | Path, changes: Sequence[str] = ()) -> Settings:
+def config_names() -> list[str]:
+    """Returns the names of the configs that come with the library."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _configs().iterdir())
+
+
+def load_settings(config: str | Path, changes: Sequence[str] = ()) -> Settings:
     """Returns the settings of a YAML file with some of them changed.
 
     Args:
-        path: of the file; ``base: other.yaml`` in it starts from that file, relative to it.
+        config: the file, or the name of one that comes with the library; ``base: other.yaml`` in it
+            starts from that file, relative to it.
         changes: such as ``optimizer.lr=0.01``; values are YAML.
 
     Raises:
         SettingsError: the file cannot be read, or a setting is unknown or of another type.
     """
-    values = _read(Path(path))
+    values = _read(_config_path(config))
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:
@@ -221,6 +237,22 @@ def settings_from_dict(values: Mapping[str, Any]) -> Settings:
     settings = _build(Settings, values, "")
     assert isinstance(settings, Settings)
     return settings
+
+
+def _configs() -> Traversable:
+    return files("etc_data.recipes") / "configs"
+
+
+def _config_path(config: str | Path) -> Path:
+    path = Path(config)
+    if path.exists():
+        return path
+    if str(config) in config_names():
+        return Path(str(_configs() / f"{config}.yaml"))
+    raise SettingsError(
+        f"config {str(config)!r} does not exist",
+        f"give a YAML file, or one of {', '.join(config_names())}",
+    )
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -259,11 +291,15 @@ def _build(kind: Any, values: Any, prefix: str) -> Any:
     if not isinstance(values, Mapping):
         raise SettingsError(f"{prefix.rstrip('.')} is {values!r}; it must hold settings")
     types_of = typing.get_type_hints(kind)
-    unknown = [f"{prefix}{name}" for name in values if name not in types_of]
-    if unknown:
+    strange = [str(name) for name in values if name not in types_of]
+    if strange:
+        unknown, known = ([f"{prefix}{name}" for name in names] for names in (strange, types_of))
+        meant = [
+            prefix + near for name in strange for near in difflib.get_close_matches(name, types_of, 1)
+        ]
         raise SettingsError(
             f"{', '.join(unknown)} {'is no setting' if len(unknown) == 1 else 'are no settings'}",
-            f"known are {', '.join(prefix + name for name in types_of)}",
+            (f"did you mean {', '.join(meant)}? " if meant else "") + f"known are {', '.join(known)}",
         )
     return kind(
         **{name: _typed(types_of[name], value, f"{prefix}{name}") for name, value in values.items()}

@@ -1,6 +1,6 @@
 """Trains an image classifier on encrypted or plain images, on whatever devices there are.
 
-    etc-data train recipes/configs/digits.yaml data.source=shards/
+    etc-data train digits data.source=shards/
     torchrun --nproc-per-node 2 -m etc_data.recipes.train CONFIG name=value …
 
 Everything random follows from (seed, epoch, step): a run that was killed goes on with ``--resume``
@@ -10,7 +10,6 @@ and ends with the weights of one that was not.
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 from tqdm import tqdm
 
@@ -36,20 +34,21 @@ from timm.utils.model_ema import ModelEmaV3
 
 import etc_data
 from etc_data.cipher import Cipher
-from etc_data.errors import EtcError, OutputExistsError, SettingsError
-from etc_data.keys import SecretKey
+from etc_data.errors import EtcError, KeyFileError, SettingsError
+from etc_data.keys import KEY_VARIABLE, SecretKey
 from etc_data.models import penalty
 from etc_data.recipes.batches import open_batches
-from etc_data.recipes.checkpoints import STATE_NAME, load_state, save_state, save_weights
+from etc_data.recipes.checkpoints import save_state, save_weights
+from etc_data.recipes.device import describe_device
 from etc_data.recipes.journal import Journal
 from etc_data.recipes.mixing import mix_batch
 from etc_data.recipes.normalize import Normalize
+from etc_data.recipes.run_folder import check_same, start_folder, state_to_resume
 from etc_data.recipes.schedule import learning_rate_factor
 from etc_data.recipes.scores import Scores, score
 from etc_data.recipes.settings import Settings, load_settings
-from etc_data.shards.files import publish_json, published, writing
+from etc_data.shards.files import publish_json
 
-_RESULTS = ("history.csv", STATE_NAME, "best.safetensors", "last.safetensors", "summary.json")
 _STEPS_PER_LOOK = 20  # at the loss: to look at it waits for the device
 
 
@@ -98,6 +97,11 @@ def make_cipher(settings: Settings) -> Cipher | None:
     data = settings.data
     if data.scheme is None:
         return None
+    if data.key is None and KEY_VARIABLE not in os.environ:
+        raise KeyFileError(
+            f"data.scheme is {data.scheme}, and there is no key for it",
+            f"name the key file, data.key=FILE, or put its line into {KEY_VARIABLE}",
+        )
     key = SecretKey.from_environment() if data.key is None else SecretKey.load(data.key)
     return Cipher(data.scheme, key, key_scope=data.key_scope, context=data.context)
 
@@ -122,7 +126,12 @@ def make_model(settings: Settings, classes: int) -> nn.Module:
             **chosen.options,
         )
     except (RuntimeError, TypeError, ValueError, OSError, AssertionError) as error:
-        raise SettingsError(f"model {chosen.name}: {' '.join(str(error).split())[:300]}") from None
+        raise SettingsError(
+            f"model {chosen.name}: {' '.join(str(error).split())[:300]}",
+            "where the hub cannot be reached: model.pretrained=false model.checkpoint=FILE"
+            if chosen.pretrained
+            else None,
+        ) from None
 
 
 def normalization(settings: Settings, model: nn.Module) -> tuple[list[float], list[float]]:
@@ -143,7 +152,8 @@ class _Run:
         cpu = not torch.accelerator.is_available()
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision)
         self.out = Path(settings.out)
-        state = self._state_to_resume(resume=resume, force=force)
+        processes = self.accelerator.num_processes
+        state = state_to_resume(settings, resume=resume, force=force, processes=processes)
         torch.manual_seed(settings.seed)
         device = self.accelerator.device
         cipher = make_cipher(settings)
@@ -239,46 +249,13 @@ class _Run:
         self.accelerator.wait_for_everyone()
         return summary
 
-    # -- folder ---------------------------------------------------------------------------------
-
-    def _state_to_resume(self, *, resume: bool, force: bool) -> dict[str, Any] | None:
-        if force and resume:
-            raise SettingsError("force starts anew and resume continues; give one of them")
-        state = load_state(self.out) if resume else None
-        if state is not None:
-            self._check_same(json.loads(state["settings"]), self.settings.to_dict())
-            if state["processes"] != self.accelerator.num_processes:
-                raise SettingsError(
-                    f"{self.out} cannot be resumed: it ran in {state['processes']} processes, and this "
-                    f"are {self.accelerator.num_processes}"
-                )
-            return state
-        if self.out.exists() and any(self.out.iterdir()) and not (force or resume):
-            raise OutputExistsError(
-                f"folder {self.out} is not empty",
-                "choose another out=…, continue it with --resume, or replace it with --force",
-            )
-        return None
-
-    def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        different = sorted(_different(before, now))
-        if different:
-            raise SettingsError(
-                f"{self.out} cannot be resumed: {'; '.join(different)}",
-                "start anew with --force, or in another folder",
-            )
+    # -- going on --------------------------------------------------------------------------------
 
     def _start_folder(self) -> None:
         # A process that comes late must still find the folder as the others did.
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            text = yaml.safe_dump(self.settings.to_dict(), sort_keys=False, allow_unicode=True)
-            with writing(self.out):
-                self.out.mkdir(parents=True, exist_ok=True)
-                for name in _RESULTS:
-                    (self.out / name).unlink(missing_ok=True)
-                with published(self.out / "settings.yaml") as file:
-                    file.write(text.encode())
+            start_folder(self.settings)
         self.accelerator.wait_for_everyone()
 
     def _save(self, epoch: int, loader_state: dict[str, Any] | None, start: float) -> None:
@@ -310,7 +287,7 @@ class _Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         # The same settings may name a place that holds other data by now, or another key.
-        self._check_same(json.loads(state["facts"]), self.facts)
+        check_same(self.out, json.loads(state["facts"]), self.facts)
         self._plain(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:
@@ -346,7 +323,8 @@ class _Run:
             total=batches.steps,
             initial=self.steps,
             desc=f"epoch {epoch + 1}/{settings.epochs}",
-            unit="batch",
+            unit="image",
+            unit_scale=settings.batch,
             disable=None if self.accelerator.is_main_process else True,
             leave=False,
             dynamic_ncols=True,
@@ -359,7 +337,8 @@ class _Run:
                 seen += len(images)
                 bar.update()
                 if self.steps % _STEPS_PER_LOOK == 0 or self.steps == batches.steps:
-                    bar.set_postfix(loss=f"{self._mean_loss(epoch):.3f}", refresh=False)
+                    loss, accuracy = self._means(epoch)
+                    bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.1%}", refresh=False)
                 often = settings.checkpoint_steps
                 if often and self.steps % often == 0 and self.steps < batches.steps:
                     self._save(epoch, batches.state(), start)
@@ -368,14 +347,15 @@ class _Run:
         loss, right, steps, images_seen = totals.tolist()
         return loss / steps, right / steps, round(images_seen)
 
-    def _mean_loss(self, epoch: int) -> float:
-        mean = float(self.sums[0]) / self.steps
-        if not np.isfinite(mean):
+    def _means(self, epoch: int) -> tuple[float, float]:
+        """Returns loss and accuracy of the epoch so far."""
+        loss, accuracy = (self.sums / self.steps).tolist()
+        if not np.isfinite(loss):
             raise EtcError(
-                f"the loss is {mean} in epoch {epoch + 1}, before step {self.steps + 1}",
+                f"the loss is {loss} in epoch {epoch + 1}, before step {self.steps + 1}",
                 "lower optimizer.lr, or set optimizer.warmup and optimizer.clip",
             )
-        return mean
+        return loss, accuracy
 
     def _step(self, epoch: int, step: int, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Returns loss and accuracy, float32 [2], without waiting for the device."""
@@ -440,8 +420,6 @@ class _Run:
         )
 
     def _write_summary(self, summary: RunSummary) -> None:
-        device = self.accelerator.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
         record = {
             "accuracy": summary.accuracy,
             "best_accuracy": summary.best_accuracy,
@@ -451,7 +429,7 @@ class _Run:
             "epochs": self.settings.epochs,
             "seed": self.settings.seed,
             "seconds": round(summary.seconds, 1),
-            "device": f"{device.type} ({name or platform.machine()})",
+            "device": describe_device(self.accelerator.device),
             "processes": self.accelerator.num_processes,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
@@ -475,18 +453,6 @@ class _NoJournal:
 
     def __exit__(self, *_: object) -> None:
         """Has nothing to close."""
-
-
-def _different(before: Any, now: Any, prefix: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = dict.fromkeys((*before, *now))
-        return [
-            line
-            for name in names
-            if f"{prefix}{name}" not in ("out", "note", "checkpoint_steps")
-            for line in _different(before.get(name), now.get(name), f"{prefix}{name}.")
-        ]
-    return [] if before == now else [f"{prefix[:-1]} was {before} and is {now}"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -91,13 +91,16 @@ def evaluate(
         raise EtcError(
             f"evaluation needs more packages: {error}", "pip install 'etc-data[train]'"
         ) from None
+    encrypted_source = manifest_of(source) is not None
+    if wrong_keys and encrypted_source:
+        raise click.UsageError(f"--wrong-keys encrypts images itself, and {source} is encrypted")
     cipher = None
     if scheme is not None:
         cipher = Cipher(scheme, load_key(key_path, passphrase), key_scope=key_scope, context=context)
     trained = recipe.TrainedModel.load(weights)
     model = trained.encrypted(cipher) if encrypt and cipher is not None else trained
     # Shards hold encrypted images; the key is then for the model alone.
-    of_images = None if encrypt and manifest_of(source) is not None else cipher
+    of_images = None if encrypt and encrypted_source else cipher
     records: list[dict[str, Any]] = []
     for quality in qualities or (None,):
         data = DataSettings(source=source, val=split, val_limit=limit, quality=quality, workers=workers)
@@ -114,7 +117,7 @@ def evaluate(
         records.append({**facts, "samples": scores.samples, "accuracy": scores.accuracy})
         if output is not None:
             place = output if quality is None else output / f"quality-{quality}"
-            write_report(place, scores, (), facts)
+            write_report(place, scores, recipe.class_names(source), facts)
             say(f"  report   {place}/confusion.png, {place}/classes.png, {place}/scores.json")
     if wrong_keys and cipher is not None:
         tick = progress_bar("wrong keys", "key")(wrong_keys)

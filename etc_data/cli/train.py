@@ -9,13 +9,16 @@ from etc_data.errors import EtcError
 
 
 @click.command()
-@click.argument("config", metavar="CONFIG", type=click.Path(exists=True, dir_okay=False))
+@click.argument("config", metavar="CONFIG")
 @click.argument("changes", metavar="[NAME=VALUE]...", nargs=-1)
 @click.option("--resume", is_flag=True, help="Go on with a run of the same settings.")
 @click.option("--force", is_flag=True, help="Replace the run that stands in its folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def train(config: str, changes: tuple[str, ...], resume: bool, force: bool, as_json: bool) -> None:
-    """Train a classifier by the settings of the YAML file CONFIG, changed by NAME=VALUE.
+    """Train a classifier by the settings of CONFIG, changed by NAME=VALUE.
+
+    CONFIG is a YAML file, or one that comes with the library: cifar10-etc, cifar10-plain, digits,
+    orderfree-cifar10, orderfree-imagenette, vit-finetune.
 
     Images are EtC shards (a folder or a URL), or plain ones that are encrypted on the fly by
     data.scheme. Learning curves, weights and a summary go to the folder that the setting out names.
@@ -23,8 +26,9 @@ def train(config: str, changes: tuple[str, ...], resume: bool, force: bool, as_j
 
     \b
     Examples:
-      etc-data train recipes/configs/cifar10-etc.yaml data.source=shards/ out=runs/one
-      etc-data train recipes/configs/cifar10-etc.yaml data.source=s3://bucket/set epochs=5
+      etc-data train cifar10-etc data.source=shards/ out=runs/one
+      etc-data train cifar10-etc data.source=s3://bucket/set epochs=5 model.options.depth=4
+      etc-data train mine.yaml data.scheme=etc-8 data.key=owner.key
       etc-data train runs/one/settings.yaml --resume
     """
     try:

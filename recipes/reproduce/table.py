@@ -106,21 +106,29 @@ def read_table(name: str, text: str) -> Table:
     """Returns the table that a YAML text describes."""
     value = yaml.safe_load(text)
     runs = {
-        budget: {
-            run: merge(
-                value["common"],
-                settings,
-                value["budgets"][budget].get("settings", {}),
-                value["budgets"][budget].get("runs", {}).get(run, {}),
-            )
-            for run, settings in value["runs"].items()
-        }
+        budget: {run: _run_settings(value, budget, run) for run in value["runs"]}
         for budget in get_args(Budget)
     }
     data = dict.fromkeys(settings["data"]["source"] for settings in runs["full"].values())
     rows = tuple(Row(**row) for row in value["rows"])
     notes = {budget: value["budgets"][budget].get("note", "") for budget in get_args(Budget)}
     return Table(name, value["title"], tuple(data), runs, rows, notes)
+
+
+def _run_settings(value: Mapping[str, Any], budget: Budget, run: str) -> dict[str, Any]:
+    """Merges what is common, the run and those that it is like, and what the budget changes."""
+    runs, scaled = value["runs"], value["budgets"][budget]
+    line = [run]
+    while like := runs[line[0]].get("like"):
+        line.insert(0, like)
+    settings = merge(
+        value["common"],
+        *(runs[name] for name in line),
+        scaled.get("settings", {}),
+        *(scaled.get("runs", {}).get(name, {}) for name in line),
+    )
+    settings.pop("like", None)
+    return settings
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from etc_data import SecretKey
+from etc_data import Scheme, SecretKey
 
 NETWORK = {"name": "etc_convmixer_256_8_p8", "options": {"dim": 16, "depth": 1, "kernel_size": 3}}
 
@@ -62,6 +62,12 @@ def test_help_ends_with_examples(etc, name):
     assert f"  etc-data {name} " in result.out[result.out.index("Examples:") :]
 
 
+def test_train_help_names_every_config(etc):
+    from etc_data.recipes.settings import config_names
+
+    assert ", ".join(config_names()) in " ".join(etc("train", "--help").out.split())
+
+
 def test_help_and_the_other_commands_load_no_torch(child_environment):
     code = (
         "import sys\nfrom etc_data.cli.main import cli\n"
@@ -94,6 +100,7 @@ def test_train_encrypts_on_the_fly_and_never_shows_the_key(etc, config, key, key
     assert result.code == 0, result.err
     assert json.loads((tmp_path / "run" / "summary.json").read_bytes())["encryption"] == {
         "scheme": "etc-8",
+        "steps": Scheme.preset("etc-8").describe()["steps"],
         "key_id": SecretKey.load(key).id,
         "key_scope": "dataset",
         "context": "",
@@ -138,6 +145,7 @@ def test_evaluate_tests_plain_encrypted_and_wrong_keys(etc, weights, pictures, k
     assert record["samples"] == plain["samples"] == 8
     assert len(record["wrong_keys"]) == 3
     assert record["key_id"] == SecretKey.load(key).id
+    assert json.loads((tmp_path / "report" / "scores.json").read_bytes())["classes"] == ["a", "b"]
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "classes.png",
         "confusion.png",
@@ -173,12 +181,45 @@ def test_evaluate_takes_the_file_of_an_encrypted_model_and_checks_that_shards_be
     assert wrong.hint == "--any tests it all the same"
     assert etc("evaluate", encrypted, theirs, "--workers", 0, "--any").code == 0
     other = etc("evaluate", encrypted, make_data_set(key, "com-8"), "--workers", 0)
-    assert other.error == "the model is for images of scheme 'ind-8', but these have 'com-8'"
+    assert other.error == "the model is for images of scheme ind-8, but these have com-8"
     # The plain model, encrypted on the way, reads the same shards, under its own key only.
     options = ["--encrypt-model", "--scheme", "ind-8", "--key", key, "--workers", 0]
     again = etc("evaluate", weights, mine, *options, "--json")
     assert json.loads(again.out)["accuracy"] == json.loads(right.out)["accuracy"]
     assert "but these have key" in etc("evaluate", weights, theirs, *options).error
+    wrong_keys = etc("evaluate", weights, mine, *options, "--wrong-keys", 2)
+    assert wrong_keys.code == 2
+    assert "--wrong-keys encrypts images itself" in wrong_keys.error
+
+
+def test_a_model_of_shards_is_tested_on_shards_and_refuses_plain_images(
+    etc, config, pictures, key, make_data_set, tmp_path
+):
+    shards = make_data_set(key, "etc-8")
+    trained = etc("train", config, f"out={tmp_path}/run", f"data.source={shards}", "--json")
+    assert trained.code == 0, trained.err
+    weights = tmp_path / "run" / "last.safetensors"
+    result = etc("evaluate", weights, shards, "--workers", 0, "--json")
+    assert json.loads(result.out)["accuracy"] == json.loads(trained.out)["accuracy"]
+    plain = etc("evaluate", weights, pictures)
+    assert plain.error == "the model is for encrypted (etc-8) images, but these are plain"
+    assert etc("evaluate", weights, pictures, "--any").code == 0
+
+
+def test_plain_images_meet_the_file_of_an_encrypted_model_only_with_any(
+    etc, weights, pictures, key, tmp_path
+):
+    encrypted = tmp_path / "encrypted.safetensors"
+    options = ["--scheme", "ind-8", "--key", key]
+    assert etc("encrypt-model", weights, encrypted, *options).code == 0
+    assert (
+        "for encrypted (ind-8) images, but these are plain"
+        in etc("evaluate", encrypted, pictures).error
+    )
+    assert etc("evaluate", encrypted, pictures, "--any").code == 0
+    right = etc("evaluate", encrypted, pictures, *options, "--json")
+    plain = etc("evaluate", weights, pictures, "--json")
+    assert json.loads(right.out)["accuracy"] == json.loads(plain.out)["accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +249,7 @@ def test_evaluate_refuses_files_that_are_no_models(etc, config, pictures):
 def test_reproduce_names_tables_and_data_sets(etc, tmp_path):
     assert etc("reproduce", "table-9").error.startswith("table 'table-9' is unknown; known are iijima")
     missing = etc("reproduce", "iijima-table1", "--out", tmp_path / "out")
-    assert missing.error == "table iijima-table1 needs data sets cifar10"
+    assert missing.error == "table iijima-table1 needs images; its data sets are cifar10"
     assert missing.hint == "name them: --data cifar10=SOURCE"
     assert etc("reproduce", "iijima-table1", "--data", "cifar10").code == 2
     assert not (tmp_path / "out").exists()

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from etc_data import Cipher, SecretKey
 from etc_data.recipes.batches import open_batches
+from etc_data.recipes.plain_images import load_images
 
 CPU = torch.device("cpu")
 
@@ -99,6 +101,52 @@ def test_every_image_has_a_fresh_key_in_every_epoch_and_test_images_have_others(
     all_of(training, 1)
     assert len(nonces) == len(set(nonces)) == 40 + 40 + 30
     assert torch.equal(all_of(test)[0], all_of(test)[0])
+
+
+def test_a_batch_under_a_key_per_image_is_the_plain_one_once_each_image_is_decrypted_by_its_nonce(
+    digits, make_settings, tmp_path, key
+):
+    nonces = []
+
+    class Listening(Cipher):
+        def new_nonce(self, generator=None):
+            nonces.append(super().new_nonce(generator))
+            return nonces[-1]
+
+    cipher = Listening("etc-8", SecretKey.load(key), key_scope="image")
+    settings = make_settings(digits, tmp_path, augment__flip=True, augment__shift=2, data__limit=40)
+    plain, encrypted = opened(settings), opened(settings, cipher=cipher)
+    for (images, _), (secret, _) in zip(plain.epoch(2), encrypted.epoch(2), strict=True):
+        assert secret.shape == images.shape
+        assert not torch.equal(secret, images)
+        of_batch = nonces[-len(images) :]
+        assert torch.equal(cipher.decrypt(secret, nonce=of_batch), images)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_small_images_are_enlarged_before_they_are_encrypted(
+    digits, make_settings, tmp_path, cipher, flip
+):
+    settings = make_settings(digits, tmp_path, data__size=64, data__limit=40, augment__flip=flip)
+    plain, encrypted = opened(settings), opened(settings, cipher=cipher)
+    assert plain.images.shape[-1] == 32  # all that is held
+    for (images, _), (secret, _) in zip(plain.epoch(1), encrypted.epoch(1), strict=True):
+        assert images.shape[1:] == (3, 64, 64)
+        assert torch.equal(cipher.encrypt(images), secret)
+
+
+@pytest.mark.parametrize("odd", [(48, 32), (40, 40)])
+def test_images_of_several_sizes_are_resized_as_they_are_read(digits, make_settings, tmp_path, odd):
+    mixed = tmp_path / "mixed"
+    for split in ("train", "val"):
+        for number, path in enumerate(sorted((digits / split).rglob("*.png"))[:6]):
+            place = mixed / split / path.parent.name / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.open(path)
+            (image.resize(odd) if number == 3 else image).save(place)
+    images, labels = load_images(make_settings(mixed, tmp_path, data__size=64).data, training=True)
+    assert images.shape == (6, 3, 64, 64)
+    assert len(labels) == 6
 
 
 def test_labels_stay_with_their_images(digits, make_settings, tmp_path, shards, cipher):

@@ -98,7 +98,7 @@ def test_images_of_another_scheme_context_or_scope_are_refused(
     encrypted_file, shards, key, test_images
 ):
     model = TrainedModel.load(encrypted_file)
-    with pytest.raises(SettingsError, match="images of scheme 'ind-8', but these have 'etc-8'"):
+    with pytest.raises(SettingsError, match="images of scheme ind-8, but these have etc-8"):
         evaluate(model, DataSettings(source=str(shards), workers=0))
     with pytest.raises(SettingsError, match="images of context '', but these have 'b'"):
         evaluate(model, test_images, cipher=cipher_of(key, context="b"))

@@ -7,6 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
+
+import etc_data.torchvision_cpu  # noqa: F401
+
+# isort: split
+import timm
 
 from etc_data import SecretKey
 from etc_data.errors import EtcError, GeometryError, OutputExistsError, SettingsError
@@ -95,6 +101,7 @@ def test_another_seed_gives_another_run(digits, make_settings, tmp_path, trained
         {"ema": 0.9},
         {"augment__mixup": 0.5, "augment__cutmix": 0.5, "augment__smoothing": 0.1},
         {"data__scheme": "etc-8", "augment__cutmix": 1.0, "data__quality": 90},
+        {"augment__recipe": "crop:0.5+randaugment", "augment__erase": 0.5, "augment__flip": True},
         {"optimizer__name": "momentum", "optimizer__schedule": "triangular", "optimizer__clip": 0.0},
         {"precision": "bf16"},
     ],
@@ -112,6 +119,7 @@ def test_a_step_of_each_kind(digits, key, make_settings, tmp_path, changes):
 PLACES = {
     "plain": {"augment__flip": True, "augment__shift": 2, "augment__mixup": 0.5, "ema": 0.9},
     "encrypted": {"data__scheme": "etc-8", "augment__shift": 2, "augment__cutmix": 0.5},
+    "recipe": {"augment__recipe": "crop:0.5+rand-m9-mstd0.5", "augment__erase": 0.5},
     "image keys": {"data__scheme": "etc-8", "data__key_scope": "image"},
     "shards": {},
     "shards, 2 workers": {"data__workers": 2},
@@ -193,16 +201,23 @@ def test_force_replaces_a_run(digits, make_settings, tmp_path):
         ({"model__checkpoint": "/no/such/file.pt"}, SettingsError, "file.pt"),
         ({"optimizer__name": "no_such_way"}, SettingsError, "no_such_way"),
         ({"data__source": "/no/such/folder"}, EtcError, "/no/such/folder"),
-        ({"data__train": "extra"}, EtcError, "extra"),
+        ({"data__train": "extra"}, SettingsError, "^data.train is extra, but .*: it has train, val$"),
+        (
+            {"data__scheme": "etc-8", "data__key": None},
+            EtcError,
+            "^data.scheme is etc-8, and there is no",
+        ),
         ({"data__scheme": "etc-24"}, GeometryError, "32 is not a multiple of block_size 24"),
         ({"data__scheme": "unknown-8"}, EtcError, "unknown-8"),
         ({"data__scheme": "etc-8", "data__key": "/no/key"}, EtcError, "/no/key"),
         ({"augment__grid": 5}, SettingsError, "^augment.grid is 5; it must divide"),
+        ({"augment__recipe": "twist"}, EtcError, "'twist' is unknown"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
-    digits, key, make_settings, tmp_path, changes, error, match
+    digits, key, make_settings, tmp_path, changes, error, match, monkeypatch
 ):
+    monkeypatch.delenv("ETC_DATA_KEY", raising=False)
     changes = {"data__key": str(key), "data__limit": 40, "data__val_limit": 10} | changes
     settings = make_settings(changes.pop("data__source", digits), tmp_path / "run", **changes)
     with pytest.raises(error, match=match) as caught:
@@ -220,7 +235,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         ),
         ({"data__quality": 90}, "data.quality is 90"),
         ({"data__limit": 9}, "data.limit is 9"),
-        ({"augment__flip": True}, "neither flipped nor shifted"),
+        ({"augment__flip": True}, "no encrypted image can be flipped"),
+        ({"augment__recipe": "crop"}, "no encrypted image can be flipped"),
     ],
 )
 def test_shards_refuse_what_only_plain_images_can_have(
@@ -252,6 +268,47 @@ def test_fine_tuning_starts_from_a_local_file_without_its_classifier(
     model = make_model(settings, 7)
     for name, value in model.state_dict().items():
         assert name.startswith("head") or torch.equal(value, tensors[name]), name
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_fine_tuning_starts_from_a_file_of_timm_with_another_number_of_classes(
+    suffix, digits, make_settings, tmp_path
+):
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    torch.manual_seed(5)
+    source = timm.create_model("vit_tiny_patch16_224", num_classes=21, **options).state_dict()
+    path = tmp_path / f"in21.{suffix}"
+    save_file(source, path) if suffix == "safetensors" else torch.save(source, path)
+    settings = make_settings(
+        digits,
+        tmp_path / "run",
+        model={"name": "vit_tiny_patch16_224", "options": options, "checkpoint": str(path)},
+        data__limit=32,
+        epochs=1,
+        optimizer__lr=1e-9,
+    )
+    train(settings)
+    tensors, facts = load_weights(tmp_path / "run" / "last.safetensors")
+    assert facts["classes"] == 10
+    assert tensors["head.weight"].shape == (10, 24)
+    for name, value in source.items():
+        assert name.startswith("head") or torch.allclose(tensors[name], value, atol=1e-6), name
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_that_says_what_helps(
+    digits, make_settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    settings = make_settings(
+        digits,
+        tmp_path / "run",
+        model={"name": "vit_tiny_patch16_224.augreg_in21k", "pretrained": True},
+        data__limit=32,
+    )
+    with pytest.raises(SettingsError, match=r"^model vit_tiny_patch16_224\.augreg_in21k: ") as caught:
+        train(settings)
+    assert "model.checkpoint" in caught.value.hint
+    assert not (tmp_path / "run").exists()
 
 
 # -- secrets ----------------------------------------------------------------------------------------
