@@ -79,7 +79,7 @@ class TrainedModel:
         """
         device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
         if _is_encrypted(path):
-            return cls._of_encrypted(load_encrypted_model(path).to(device))
+            return cls._of_encrypted(load_encrypted_model(path).to(device, torch.float32))
         tensors, facts = load_weights(Path(path))
         try:
             options = {**facts["options"], "num_classes": facts["classes"]}
