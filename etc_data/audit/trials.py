@@ -19,10 +19,11 @@ from etc_data.audit.known_plaintext import KnownPlaintextAttack
 from etc_data.audit.model_alone import RowMatchingAttack
 from etc_data.audit.model_base import BaseWeightsAttack
 from etc_data.audit.statistics import recognize
-from etc_data.audit.structure import structure_of
+from etc_data.audit.structure import Structure, structure_of
 from etc_data.audit.subject import Subject
 from etc_data.audit.topology import TopologyAttack
 from etc_data.errors import SchemeError
+from etc_data.states import COLORS
 
 Attacker = Literal[
     "reader of the bucket",
@@ -44,7 +45,7 @@ _JIGSAWS, _QUICK_JIGSAWS = 8, 4  # up to half a minute each
 _MOST_PHOTOS = 100
 _RECONSTRUCTED = 24
 _QUERIES = 40
-_QUICK_LAYOUTS = 512  # blocks whose values have a layout of their own; each takes a tenth of a second
+_QUICK_WORK = 1_200_000  # see _work_of_layouts; about a minute of one core
 _LARGEST_TO_TRAIN = 64  # pixels per side
 _LEAST_TO_TRAIN = 500
 _RECOGNIZED = Criterion(
@@ -118,13 +119,12 @@ def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]
     total = len(subject.encrypted)
     scheme = subject.manifest.scheme
     structure = structure_of(scheme)
-    layouts = 0 if structure.shuffled is None or structure.assignment == "common" else 1
-    layouts *= subject.height * subject.width // structure.tile**2
-    if quick and layouts > _QUICK_LAYOUTS:
-        reason = f"{layouts} blocks with layouts of their own take minutes; leave out --quick"
+    work = _work_of_layouts(subject, structure)
+    if quick and work > _QUICK_WORK:
+        reason = "laying out the values of so many blocks takes minutes; leave out --quick"
         yield Omission("topology", "reader of the bucket", reason)
     else:
-        counts = {1, 5, 20, 100, total} if layouts <= _QUICK_LAYOUTS else {total}
+        counts = {1, 5, 20, 100, total} if work <= _QUICK_WORK else {total}
         for count in sorted(counts & set(range(1, total + 1))):
             attack = TopologyAttack(count, _SHOWN)
             shown = slice(0, min(count, _SHOWN))
@@ -143,6 +143,15 @@ def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]
         yield Omission("brute force", "reader of the bucket", str(error))
     else:
         yield _trial(subject, "brute force", BruteForce(), 1, slice(0, 1))
+
+
+def _work_of_layouts(subject: Subject, structure: Structure) -> int:
+    """Returns how many pairs of values the topology attack compares to lay them out in their blocks."""
+    if structure.shuffled is None:
+        return 0
+    units = structure.tile**2 * (1 if structure.shuffled == "pixel" else COLORS)
+    blocks = subject.height * subject.width // structure.tile**2
+    return units**2 * (1 if structure.assignment == "common" else blocks)
 
 
 def _with_own_images(subject: Subject, quick: bool) -> Iterator[Trial | Omission]:

@@ -258,6 +258,8 @@ def _run(
     if tally.names:
         tick(tally.resumed + len(tally.failures))
     rest = replace(jobs, standing=frozenset(tally.names))
+    # A process more than there are shards would be started for nothing.
+    workers = max(1, min(workers, sum(jobs.shards.values()) - len(tally.names)))
     for result in _RUN_JOBS[engine](rest, destination, workers, tick):
         if not result.entry.samples:
             # Of which no item could be read; it holds nothing that a reader could want.
