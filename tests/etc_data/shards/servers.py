@@ -5,6 +5,7 @@ Test modules load this file by its path and bind the fixtures they need to names
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -271,6 +272,26 @@ def s3_proxy(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[F
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture(autouse=True)
+def writing_settings(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The server in the environment, short pauses, and a current folder for the ledger."""
+    use_s3_server(s3_server, monkeypatch, tmp_path)
+    monkeypatch.setattr("etc_data.shards.storage._FIRST_WAIT_SECONDS", 0.05)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def data_set_name(request: pytest.FixtureRequest) -> str:
+    """A name that no other test writes to."""
+    return re.sub(r"\W+", "-", request.node.name).strip("-")
+
+
+@pytest.fixture
+def data_set_url(name: str) -> str:
+    """Of the data set called `name`, as the test module calls `data_set_name`."""
+    return f"s3://{BUCKET}/{name}"
 
 
 @pytest.fixture(scope="module")

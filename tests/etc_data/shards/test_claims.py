@@ -14,13 +14,13 @@ from etc_data.cipher import Cipher
 from etc_data.errors import OutputExistsError, SourceError, StorageError
 from etc_data.keys import SecretKey
 from etc_data.shards import ShardWriter, verify_shards, write_shards
-from etc_data.shards import storage as storage_module
 from etc_data.shards.destination import CLAIM_NAME
 
 _spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
 servers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(servers)
-s3_server = servers.s3_server
+s3_server, settings = servers.s3_server, servers.writing_settings
+name, url = servers.data_set_name, servers.data_set_url
 
 OPTIONS = {"size": 48, "samples_per_shard": 4}
 OTHER = {"size": 64, "samples_per_shard": 4}
@@ -46,23 +46,6 @@ def at_item(number, act):
 @pytest.fixture(scope="module")
 def cipher(key):
     return Cipher("etc-16", key)
-
-
-@pytest.fixture(autouse=True)
-def settings(s3_server, monkeypatch, tmp_path):
-    servers.use_s3_server(s3_server, monkeypatch, tmp_path)
-    monkeypatch.setattr(storage_module, "_FIRST_WAIT_SECONDS", 0.05)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def name(request):
-    return re.sub(r"\W+", "-", request.node.name).strip("-")
-
-
-@pytest.fixture
-def url(name):
-    return f"s3://{servers.BUCKET}/{name}"
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -23,7 +22,8 @@ from etc_data.shards.destination import CLAIM_NAME
 _spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
 servers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(servers)
-s3_server = servers.s3_server
+s3_server, settings = servers.s3_server, servers.writing_settings
+name, url = servers.data_set_name, servers.data_set_url
 proxy = servers.s3_proxy
 
 OPTIONS = {"size": 48, "samples_per_shard": 4}
@@ -50,24 +50,6 @@ def local(tmp_path_factory, source, cipher):
     out = tmp_path_factory.mktemp("local") / "out"
     write_shards(source, out, cipher, **OPTIONS)
     return out
-
-
-@pytest.fixture(autouse=True)
-def settings(s3_server, monkeypatch, tmp_path):
-    """Short pauses, the server's credentials in the environment, and a folder for the ledger."""
-    servers.use_s3_server(s3_server, monkeypatch, tmp_path)
-    monkeypatch.setattr(storage_module, "_FIRST_WAIT_SECONDS", 0.05)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def name(request):
-    return re.sub(r"\W+", "-", request.node.name).strip("-")
-
-
-@pytest.fixture
-def url(name):
-    return f"s3://{servers.BUCKET}/{name}"
 
 
 @pytest.fixture
