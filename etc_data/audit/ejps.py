@@ -86,6 +86,19 @@ class JigsawAttack:
         return Restoration(restored, None, observed, cost, spent, plans)
 
 
+def check_edges(scheme: Scheme) -> None:
+    """Checks that a scheme leaves tiles whose edges a jigsaw can match.
+
+    Raises:
+        SchemeError: it shuffles values inside its tiles, or moves single pixels.
+    """
+    structure = structure_of(scheme)
+    if structure.shuffled is not None or structure.pixelwise:
+        raise SchemeError(
+            f"{scheme.name} moves single values or pixels; a jigsaw needs tiles with edges"
+        )
+
+
 def find_layout(image: Bytes, scheme: Scheme, noise: float = EXACT_NOISE) -> Plan:
     """Returns the plan that turns one encrypted image into a picture, up to one state of the whole.
 
@@ -98,10 +111,7 @@ def find_layout(image: Bytes, scheme: Scheme, noise: float = EXACT_NOISE) -> Pla
         SchemeError: the scheme shuffles values inside its tiles, which have no edges then.
     """
     structure = structure_of(scheme)
-    if structure.shuffled is not None or structure.pixelwise:
-        raise SchemeError(
-            f"{scheme.name} moves single values or pixels; a jigsaw needs tiles with edges"
-        )
+    check_edges(scheme)
     block, tile = max(step.block_size for step in scheme.steps), structure.tile
     scrambled = any(isinstance(step, ScrambleBlocks) for step in scheme.steps)
     common = {"common"} == {step.assignment for step in scheme.steps if hasattr(step, "assignment")}

@@ -10,7 +10,7 @@ import numpy as np
 from etc_data.audit.attack import Attack, Criterion, Evidence, Finding, timed
 from etc_data.audit.brute_force import BruteForce, search_unit
 from etc_data.audit.chosen_plaintext import ChosenPlaintextAttack
-from etc_data.audit.ejps import JigsawAttack
+from etc_data.audit.ejps import JigsawAttack, check_edges
 from etc_data.audit.evidence import Bytes, Ciphertexts, EncryptedModel
 from etc_data.audit.fr import FeatureReconstruction
 from etc_data.audit.itn import InverseTransformationNetwork
@@ -131,9 +131,10 @@ def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]
             yield _trial(subject, f"topology, {count} images", attack, count, shown)
     fr = FeatureReconstruction("advanced", min(total, _RECONSTRUCTED))
     yield _trial(subject, fr.name, fr, fr.images, slice(0, fr.images))
-    if structure.shuffled is not None or structure.pixelwise:
-        reason = f"{scheme.name} moves single values or pixels; a jigsaw needs tiles with edges"
-        yield Omission("jigsaw", "reader of the bucket", reason)
+    try:
+        check_edges(scheme)
+    except SchemeError as error:
+        yield Omission("jigsaw", "reader of the bucket", str(error))
     else:
         images = min(total, _QUICK_JIGSAWS if quick else _JIGSAWS)
         yield _trial(subject, "jigsaw", JigsawAttack(images), images, slice(0, images))

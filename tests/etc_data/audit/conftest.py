@@ -18,12 +18,22 @@ def photos(pictures):
 
 
 @pytest.fixture(scope="session")
-def small_photos(pictures):
+def cifar_images(pictures):
+    """cifar_images("train_00", 200) gives the first of a sheet, uint8 [200, 32, 32, 3]."""
+
+    def read(name, count):
+        sheet = np.asarray(Image.open(pictures / "cifar10" / f"{name}.webp").convert("RGB"))
+        rows, columns = sheet.shape[0] // 32, sheet.shape[1] // 32
+        tiles = sheet.reshape(rows, 32, columns, 32, 3).transpose(0, 2, 1, 3, 4)
+        return tiles.reshape(-1, 32, 32, 3)[:count].copy()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def small_photos(cifar_images):
     """The first 200 images of CIFAR-10, uint8 [200, 32, 32, 3]."""
-    sheet = np.asarray(Image.open(pictures / "cifar10" / "train_00.webp").convert("RGB"))
-    rows, columns = sheet.shape[0] // 32, sheet.shape[1] // 32
-    tiles = sheet.reshape(rows, 32, columns, 32, 3).transpose(0, 2, 1, 3, 4)
-    return tiles.reshape(-1, 32, 32, 3)[:200].copy()
+    return cifar_images("train_00", 200)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from etc_data.audit.contours import contour_agreement
 from etc_data.audit.evidence import Ciphertexts, CiphertextsAndOwnImages
@@ -22,12 +21,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def own(pictures):
+def own(cifar_images):
     """The attacker's images: 600 that the owner does not have, uint8 [600, 32, 32, 3]."""
-    sheet = np.asarray(Image.open(pictures / "cifar10" / "train_02.webp").convert("RGB"))
-    rows, columns = sheet.shape[0] // 32, sheet.shape[1] // 32
-    tiles = sheet.reshape(rows, 32, columns, 32, 3).transpose(0, 2, 1, 3, 4)
-    return tiles.reshape(-1, 32, 32, 3)[:600].copy()
+    return cifar_images("train_02", 600)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 import etc_data.torchvision_cpu  # noqa: F401
@@ -69,13 +68,10 @@ def train(model, images, labels, steps, learning_rate):
 
 
 @pytest.fixture(scope="module")
-def cifar(pictures):
+def cifar(pictures, cifar_images):
     """1,000 images uint8 [1000, 32, 32, 3] and their labels."""
-    sheet = np.asarray(Image.open(pictures / "cifar10" / "train_01.webp").convert("RGB"))
-    rows, columns = sheet.shape[0] // 32, sheet.shape[1] // 32
-    tiles = sheet.reshape(rows, 32, columns, 32, 3).transpose(0, 2, 1, 3, 4)
     labels = np.load(pictures / "cifar10" / "labels.npz")["y_train"][1000:2000]
-    return tiles.reshape(-1, 32, 32, 3).copy(), torch.from_numpy(labels.astype(np.int64))
+    return cifar_images("train_01", 1000), torch.from_numpy(labels.astype(np.int64))
 
 
 @pytest.fixture(scope="module")

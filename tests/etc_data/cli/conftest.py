@@ -232,3 +232,13 @@ def written(tmp_path_factory, etc, photos, key):
     result = etc("encrypt", photos, out, "--key", key, "--size", 64, "--samples-per-shard", 4)
     assert result.code == 0, result.err
     return out
+
+
+@pytest.fixture(scope="session")
+def labeled_photos(tmp_path_factory, make_photo):
+    """Plain photos of two classes in two splits; nobody may change them."""
+    root = tmp_path_factory.mktemp("pictures") / "pictures"
+    for number in range(24):
+        split = "val" if number % 3 == 0 else "train"
+        make_photo(root / split / "ab"[number % 2] / f"{number}.png", number, 64, 64)
+    return root

@@ -21,22 +21,13 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, make_photo):
-    root = tmp_path_factory.mktemp("pictures") / "pictures"
-    for number in range(24):
-        split = "val" if number % 3 == 0 else "train"
-        make_photo(root / split / "ab"[number % 2] / f"{number}.png", number, 64, 64)
-    return root
-
-
-@pytest.fixture(scope="module")
-def train(etc, pictures, tmp_path_factory):
-    """train("data.scheme=…") gives the weights of a short run on the pictures."""
+def train(etc, labeled_photos, tmp_path_factory):
+    """train("data.scheme=…") gives the weights of a short run on the photos."""
 
     def run(*changes):
         folder = tmp_path_factory.mktemp("runs")
         (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
-        changes += (f"data.source={pictures}", f"out={folder}/run")
+        changes += (f"data.source={labeled_photos}", f"out={folder}/run")
         result = etc("train", folder / "tiny.yaml", *changes)
         assert result.code == 0, result.err
         return folder / "run" / "last.safetensors"
@@ -90,7 +81,7 @@ def test_the_facts_of_the_run_go_into_the_file(encrypted):
 
 
 def test_it_is_evaluated_on_encrypted_images_with_the_plain_accuracy(
-    etc, key, other_key, pictures, weights, encrypted, tmp_path
+    etc, key, other_key, labeled_photos, weights, encrypted, tmp_path
 ):
     def accuracy(*arguments):
         result = etc("evaluate", *arguments, "--json")
@@ -99,11 +90,11 @@ def test_it_is_evaluated_on_encrypted_images_with_the_plain_accuracy(
 
     shards = tmp_path / "shards"
     options = ("--key", key, "--scheme", "ind-8", "--size", 32, "--lossless")
-    assert etc("encrypt", pictures, shards, *options).code == 0
-    plain = accuracy(weights, pictures)
+    assert etc("encrypt", labeled_photos, shards, *options).code == 0
+    plain = accuracy(weights, labeled_photos)
     assert accuracy(encrypted, shards) == plain
-    assert accuracy(encrypted, pictures, "--scheme", "ind-8", "--key", key) == plain
-    result = etc("evaluate", encrypted, pictures, "--scheme", "ind-8", "--key", other_key)
+    assert accuracy(encrypted, labeled_photos, "--scheme", "ind-8", "--key", key) == plain
+    result = etc("evaluate", encrypted, labeled_photos, "--scheme", "ind-8", "--key", other_key)
     assert f"the model is for images of key {SecretKey.load(key).id}" in result.error
 
 

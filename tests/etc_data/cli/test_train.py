@@ -13,23 +13,13 @@ NETWORK = {"name": "etc_convmixer_256_8_p8", "options": {"dim": 16, "depth": 1, 
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, make_photo):
-    """Plain photos of two classes in two splits."""
-    root = tmp_path_factory.mktemp("pictures") / "pictures"
-    for number in range(24):
-        split = "val" if number % 3 == 0 else "train"
-        make_photo(root / split / "ab"[number % 2] / f"{number}.png", number, 64, 64)
-    return root
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory, pictures):
+def config(tmp_path_factory, labeled_photos):
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     values = {
         "epochs": 1,
         "batch": 8,
         "model": NETWORK,
-        "data": {"source": str(pictures), "size": 32, "workers": 0},
+        "data": {"source": str(labeled_photos), "size": 32, "workers": 0},
     }
     path.write_text(yaml.safe_dump(values))
     return path
@@ -45,10 +35,10 @@ def weights(etc, config, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def make_data_set(etc, pictures, tmp_path_factory):
+def make_data_set(etc, labeled_photos, tmp_path_factory):
     def make(key, scheme):
         out = tmp_path_factory.mktemp("sets") / scheme
-        result = etc("encrypt", pictures, out, "--key", key, "--size", 32, "--scheme", scheme)
+        result = etc("encrypt", labeled_photos, out, "--key", key, "--size", 32, "--scheme", scheme)
         assert result.code == 0, result.err
         return out
 
@@ -134,11 +124,11 @@ def test_train_without_a_config_is_wrong_usage(etc, tmp_path):
 # -- evaluate ---------------------------------------------------------------------------------------
 
 
-def test_evaluate_tests_plain_encrypted_and_wrong_keys(etc, weights, pictures, key, tmp_path):
+def test_evaluate_tests_plain_encrypted_and_wrong_keys(etc, weights, labeled_photos, key, tmp_path):
     pytest.importorskip("matplotlib")
-    plain = json.loads(etc("evaluate", weights, pictures, "--json").out)
+    plain = json.loads(etc("evaluate", weights, labeled_photos, "--json").out)
     options = ["--encrypt-model", "--scheme", "ind-8", "--key", key, "--wrong-keys", 3]
-    result = etc("evaluate", weights, pictures, *options, "-o", tmp_path / "report", "--json")
+    result = etc("evaluate", weights, labeled_photos, *options, "-o", tmp_path / "report", "--json")
     assert result.code == 0, result.err
     record = json.loads(result.out)
     assert record["accuracy"] == plain["accuracy"]
@@ -154,8 +144,8 @@ def test_evaluate_tests_plain_encrypted_and_wrong_keys(etc, weights, pictures, k
     }
 
 
-def test_evaluate_sweeps_qualities(etc, weights, pictures, tmp_path):
-    result = etc("evaluate", weights, pictures, "--quality", 90, "--quality", 30, "--json")
+def test_evaluate_sweeps_qualities(etc, weights, labeled_photos, tmp_path):
+    result = etc("evaluate", weights, labeled_photos, "--quality", 90, "--quality", 30, "--json")
     assert [record["quality"] for record in json.loads(result.out)] == [90, 30]
     assert "at JPEG quality 30" in result.err
 
@@ -193,7 +183,7 @@ def test_evaluate_takes_the_file_of_an_encrypted_model_and_checks_that_shards_be
 
 
 def test_a_model_of_shards_is_tested_on_shards_and_refuses_plain_images(
-    etc, config, pictures, key, make_data_set, tmp_path
+    etc, config, labeled_photos, key, make_data_set, tmp_path
 ):
     shards = make_data_set(key, "etc-8")
     trained = etc("train", config, f"out={tmp_path}/run", f"data.source={shards}", "--json")
@@ -201,24 +191,24 @@ def test_a_model_of_shards_is_tested_on_shards_and_refuses_plain_images(
     weights = tmp_path / "run" / "last.safetensors"
     result = etc("evaluate", weights, shards, "--workers", 0, "--json")
     assert json.loads(result.out)["accuracy"] == json.loads(trained.out)["accuracy"]
-    plain = etc("evaluate", weights, pictures)
+    plain = etc("evaluate", weights, labeled_photos)
     assert plain.error == "the model is for encrypted (etc-8) images, but these are plain"
-    assert etc("evaluate", weights, pictures, "--any").code == 0
+    assert etc("evaluate", weights, labeled_photos, "--any").code == 0
 
 
 def test_plain_images_meet_the_file_of_an_encrypted_model_only_with_any(
-    etc, weights, pictures, key, tmp_path
+    etc, weights, labeled_photos, key, tmp_path
 ):
     encrypted = tmp_path / "encrypted.safetensors"
     options = ["--scheme", "ind-8", "--key", key]
     assert etc("encrypt-model", weights, encrypted, *options).code == 0
     assert (
         "for encrypted (ind-8) images, but these are plain"
-        in etc("evaluate", encrypted, pictures).error
+        in etc("evaluate", encrypted, labeled_photos).error
     )
-    assert etc("evaluate", encrypted, pictures, "--any").code == 0
-    right = etc("evaluate", encrypted, pictures, *options, "--json")
-    plain = etc("evaluate", weights, pictures, "--json")
+    assert etc("evaluate", encrypted, labeled_photos, "--any").code == 0
+    right = etc("evaluate", encrypted, labeled_photos, *options, "--json")
+    plain = etc("evaluate", weights, labeled_photos, "--json")
     assert json.loads(right.out)["accuracy"] == json.loads(plain.out)["accuracy"]
 
 
@@ -232,15 +222,15 @@ def test_plain_images_meet_the_file_of_an_encrypted_model_only_with_any(
         (["--scheme", "ind-8", "--key", "KEY"], 1, "the model is for plain images"),
     ],
 )
-def test_evaluate_refuses(etc, weights, pictures, key, options, code, message):
+def test_evaluate_refuses(etc, weights, labeled_photos, key, options, code, message):
     options = [key if option == "KEY" else option for option in options]
-    result = etc("evaluate", weights, pictures, *options)
+    result = etc("evaluate", weights, labeled_photos, *options)
     assert result.code == code
     assert message in result.error
 
 
-def test_evaluate_refuses_files_that_are_no_models(etc, config, pictures):
-    assert "is no model of a recipe" in etc("evaluate", config, pictures).error
+def test_evaluate_refuses_files_that_are_no_models(etc, config, labeled_photos):
+    assert "is no model of a recipe" in etc("evaluate", config, labeled_photos).error
 
 
 # -- reproduce --------------------------------------------------------------------------------------
