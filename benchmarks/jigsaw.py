@@ -5,7 +5,8 @@
 Every image is encrypted with a key of its own (key scope ``"image"``) and attacked alone; the attacker
 knows the scheme.  Scores are means over the photos, up to one state of the whole image.  *Dc*: blocks
 (sub-blocks for ``/8``) in their place and state; *Nc*: joins that are joins of the plain image; *Lc*:
-blocks in the largest part held together by such joins.  JPEG is that of the encrypted image.
+blocks in the largest part held together by such joins; *visible joins*: how much of what there is to
+see goes on as in the plain image (see `visible_joins`).  JPEG is that of the encrypted image.
 
 The solver is our own reconstruction of the extended jigsaw puzzle solver of Chuman and Kiya (2023).
 """
@@ -44,7 +45,7 @@ CROPS = {  # (row, column) of each copy's crop, in pixels
     "shifted by (3, 21)": ((0, 0), (3, 21)),
 }
 MARGIN = 32
-SCORES = ("joins_revealed", "dc", "nc", "lc", "ssim", "best_buddies")
+SCORES = ("joins_revealed", "dc", "nc", "lc", "visible_joins", "ssim", "best_buddies")
 
 
 @dataclass

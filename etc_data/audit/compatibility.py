@@ -28,6 +28,7 @@ from etc_data.states import COLORS
 EXACT_NOISE = 1.0  # ε in levels²; what rounding to bytes adds to gradients, and a little more
 CODED_NOISE = 10.0  # what JPEG adds at qualities of 85 to 95
 
+_TOP, _BOTTOM, _LEFT, _RIGHT = range(SIDES)
 _DIRECTIONS = 2
 _MIDDLE_GRAY = 127.5
 _LINES_AT_ONCE = 128
@@ -128,6 +129,27 @@ class Compatibility:
             parts.append((other, form >= TONES, form % TONES, cost))
         other, backward, tone, cost = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Partners(other, backward, tone, cost)
+
+
+def costs_as_they_lie(image: Bytes, tile: int, noise: float = EXACT_NOISE) -> Floats:
+    """Returns what joins of tiles as they are cost, neither turned nor in another tone.
+
+    Args:
+        image: uint8 [H, W, 3].
+        tile: pixels per side, at least 2.
+        noise: ε, in levels².
+
+    Returns:
+        float32 [2, tiles, tiles]: of the second tile lying below the first, and to the right of it.
+    """
+    model, observed = _features(_edge_and_inner_lines(image, tile), noise)
+    model, observed = (each.reshape(-1, SIDES, each.shape[-1]) for each in (model, observed))
+    joined = [
+        model[:, side] @ observed[:, facing].T + observed[:, side] @ model[:, facing].T
+        for side, facing in ((_BOTTOM, _TOP), (_RIGHT, _LEFT))
+    ]
+    costs: Floats = np.stack(joined)
+    return np.maximum(costs, 0, out=costs)
 
 
 def _edge_and_inner_lines(image: Bytes, tile: int) -> Floats:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from etc_data.audit.aligned import AlignedTiles
 from etc_data.audit.assembly import Joins, Layout, assemble
 from etc_data.audit.compatibility import EXACT_NOISE, Compatibility, Partners
 from etc_data.audit.edges import Floats
@@ -22,6 +23,7 @@ from etc_data.keystream import IntArray
 
 _PARTNERS = 8  # joins considered of each line
 _SUREST = 0.05  # of the cost of the next best; what is cheaper yet is no surer
+_NEXT_BEST = (1e-3, 1e12)  # the least, and what stands for infinite where there is none
 _RING = 2.0  # a ring counts more than a join's own cost
 
 
@@ -50,10 +52,24 @@ def solve(
     return assemble(joins, _Cheapest(compatibility), rows, columns, homes)
 
 
+def solve_aligned(tiles: AlignedTiles, rows: int, columns: int, homes: Homes | None = None) -> Layout:
+    """Returns the layout of tiles that share one state, so that only their arrangement is unknown.
+
+    Args:
+        tiles: of one image, or of several with one layout.
+        rows: of the grid; likewise `columns`.
+        columns: see `rows`.
+        homes: the blocks that tiles never leave; None where they go anywhere.
+    """
+    if homes is not None:
+        tiles = tiles.kept_to(homes.touching())
+    return assemble(rank(tiles.best_partners(_PARTNERS)), tiles, rows, columns, homes)
+
+
 def rank(partners: Partners) -> Joins:
     """Returns all candidate joins, the surest first."""
     # Gallagher's ratio: cost against the next best of either line, so that flat edges count for little.
-    next_best = np.maximum(partners.cost[:, 1], 1e-3)
+    next_best = np.clip(partners.cost[:, :2].max(axis=1), *_NEXT_BEST)
     ratio = partners.cost / np.sqrt(next_best[:, None] * next_best[partners.other])
     own = 1 / (_SUREST + ratio)
     certainty = own + _RING * loop_support(partners, own).sum(axis=2)

@@ -13,6 +13,7 @@ from etc_data.audit.evidence import Bytes
 from etc_data.audit.image_metrics import psnr, ssim
 from etc_data.audit.puzzle_scores import puzzle_scores
 from etc_data.audit.structure import Structure, structure_of
+from etc_data.audit.visible_joins import visible_joins
 from etc_data.cipher import Cipher
 from etc_data.keystream import BoolArray
 from etc_data.plans import Plan
@@ -107,7 +108,7 @@ def layout_scores(owner: Owner, decryptions: Sequence[Plan]) -> dict[str, float]
     ``values``: the share of values that end in their place, color and polarity under the best of the
     global states.  ``joins``: of the pairs of values that meet at tile borders in the restored image,
     the share that were neighbors in the plain one, in one polarity and color order.  Over 4-bit halves
-    both are of the high halves.  Where tiles move whole, also the `puzzle_scores`.
+    both are of the high halves.  Where tiles move whole, also the `puzzle_scores` and `visible_joins`.
 
     Args:
         owner: the truth.
@@ -120,30 +121,33 @@ def layout_scores(owner: Owner, decryptions: Sequence[Plan]) -> dict[str, float]
         decryptions = [*decryptions] * len(plans)
     elif len(plans) == 1:
         plans = plans * len(decryptions)
+    pairs = list(zip(plans, decryptions, strict=False))
+    plain = [owner.plain] if len(pairs) == 1 else [image[None] for image in owner.plain]
     scores = [
-        _scores_of_image(_residual(plan, decryption), (height, width), structure)
-        for plan, decryption in zip(plans, decryptions, strict=False)
+        _scores_of_plan(_residual(*pair), images, structure)
+        for pair, images in zip(pairs, plain, strict=False)
     ]
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
 
-def _scores_of_image(
-    residual: tuple[Any, Any], size: tuple[int, int], structure: Structure
-) -> dict[str, float]:
-    tile = structure.tile
-    right = _values_right(*residual, *size)
-    down, across = _joined(*residual, *size, tile)
+def _scores_of_plan(residual: tuple[Any, Any], plain: Bytes, structure: Structure) -> dict[str, float]:
+    (height, width), tile = plain.shape[1:3], structure.tile
+    right = _values_right(*residual, height, width)
+    down, across = _joined(*residual, height, width, tile)
     scores = {
         "values": float(right.mean()),
         "joins": float(np.concatenate([down.reshape(-1), across.reshape(-1)]).mean()),
     }
     if structure.shuffled is None and not structure.pixelwise:
-        rows, columns = size[0] // tile, size[1] // tile
+        rows, columns = height // tile, width // tile
         scores |= puzzle_scores(
             _all(right.reshape(rows, tile, columns, -1), (1, 3)),
             _all(across.reshape(rows, tile, columns - 1, -1), (1, 3)),
             _all(down.reshape(rows - 1, columns, -1), (2,)),
         )
+        if tile > 1:
+            visible = [visible_joins(image, *residual, tile) for image in plain]
+            scores["visible_joins"] = float(np.mean(visible))
     return scores
 
 

@@ -13,7 +13,12 @@ from torch import nn
 
 from etc_data.audit.attack import Criterion, Restoration, Scores, timed
 from etc_data.audit.evidence import EncryptedModel
-from etc_data.audit.model_keys import keys_against, match_positions, plan_of_keys
+from etc_data.audit.model_keys import (
+    keys_against,
+    match_positions,
+    patch_positions,
+    plan_of_keys,
+)
 from etc_data.audit.model_rows import embedding_rows, match_rows
 from etc_data.errors import ModelError
 from etc_data.models.patch_embedding import PatchEmbedding, find_patch_embedding
@@ -81,7 +86,7 @@ def _find_plan(evidence: EncryptedModel) -> tuple[Plan, Scores]:
     observed = {"likeness": likeness, "times_chance": likeness / by_chance}
     if info.position_embedding is not None:
         order, observed["position_likeness"] = match_positions(
-            *(_positions(one, info.position_embedding, len(rows)) for one in (model, base))
+            *(patch_positions(one, info.position_embedding, len(rows)) for one in (model, base))
         )
         keys = replace(keys, patch_order=order)
     return plan_of_keys(keys, embedding.source, height, width), observed
@@ -98,10 +103,3 @@ def _base_rows(base: nn.Module, embedding: PatchEmbedding, outputs: int) -> npt.
             "architecture"
         )
     return rows
-
-
-def _positions(model: nn.Module, name: str, patches: int) -> npt.NDArray[np.float64]:
-    """Returns the rows of the patches in a position embedding, [N, D]."""
-    rows = model.get_parameter(name)[0, -patches:]
-    found: npt.NDArray[np.float64] = rows.detach().double().cpu().numpy()
-    return found

@@ -8,6 +8,7 @@ base in the same way.
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from etc_data.audit.model_rows import Rows, match_rows
 from etc_data.errors import EtcError
@@ -37,6 +38,19 @@ def keys_against(rows: Rows, base: npt.NDArray[np.floating]) -> tuple[PatchKeys,
     return keys, float(np.mean([match.likeness for match in matches]))
 
 
+def patch_positions(model: nn.Module, name: str, patches: int) -> npt.NDArray[np.float64]:
+    """Returns the rows of the patches in a position embedding, [N, D].
+
+    Args:
+        model: that has it.
+        name: of the parameter.
+        patches: N; their rows come last, after those of class and register tokens.
+    """
+    rows = model.get_parameter(name)[0, -patches:]
+    found: npt.NDArray[np.float64] = rows.detach().double().cpu().numpy()
+    return found
+
+
 def match_positions(
     positions: npt.NDArray[np.floating], base: npt.NDArray[np.floating]
 ) -> tuple[IntArray, float]:
@@ -56,13 +70,33 @@ def match_positions(
         from scipy.optimize import linear_sum_assignment
     except ImportError:
         raise EtcError("matching positions needs SciPy", "pip install etc-data[audit]") from None
-    ours, theirs = (x - x.mean(axis=0) for x in (positions, base))
-    ours, theirs = (
-        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (ours, theirs)
-    )
-    cosines = ours @ theirs.T
+    cosines = _directions(positions) @ _directions(base).T
     order = np.asarray(linear_sum_assignment(cosines, maximize=True)[1])
     return order, float(cosines[np.arange(len(order)), order].mean())
+
+
+def closeness_of_positions(positions: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Returns how close the positions of each two patches are, as far as their embedding tells.
+
+    Learned positions of neighbors grow alike (Dosovitskiy et al. 2021, Fig. 7), and scrambling only
+    moves the rows.
+
+    Args:
+        positions: rows of the patches, [N, D].
+
+    Returns:
+        The cosines, the mean row taken off, [N, N]; of mean 0 and variance 1 over pairs of patches.
+    """
+    directions = _directions(positions)
+    cosines = directions @ directions.T
+    pairs = cosines[~np.eye(len(cosines), dtype=bool)]
+    return np.asarray((cosines - pairs.mean()) / max(float(pairs.std()), 1e-12))
+
+
+def _directions(positions: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    centered = positions - positions.mean(axis=0)
+    lengths = np.linalg.norm(centered, axis=1, keepdims=True)
+    return np.asarray(centered / np.maximum(lengths, 1e-12))
 
 
 def plan_of_keys(keys: PatchKeys, source: IntArray, height: int, width: int) -> Plan:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from etc_data.audit.as_is import AsIs
 from etc_data.audit.attack import Attack, Criterion, Evidence, Finding, timed
 from etc_data.audit.brute_force import BruteForce, search_unit
 from etc_data.audit.chosen_plaintext import ChosenPlaintextAttack
@@ -129,6 +130,8 @@ def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]
             attack = TopologyAttack(count, _SHOWN)
             shown = slice(0, min(count, _SHOWN))
             yield _trial(subject, f"topology, {count} images", attack, count, shown)
+    as_is = AsIs(min(total, _RECONSTRUCTED))
+    yield _trial(subject, as_is.name, as_is, as_is.images, slice(0, as_is.images))
     fr = FeatureReconstruction("advanced", min(total, _RECONSTRUCTED))
     yield _trial(subject, fr.name, fr, fr.images, slice(0, fr.images))
     try:

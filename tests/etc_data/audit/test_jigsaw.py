@@ -85,10 +85,18 @@ def test_the_papers_own_setting_falls(find, small_photos, scheme):
     assert finding.scores["nc"] > 0.8
 
 
-def test_small_blocks_and_jpeg_withstand_it(find, three):
-    finding = find(ATTACK, three, "etc-8", "image", coded=coded(85))
-    assert not finding.success
-    assert finding.scores["nc"] < 0.3
+@pytest.mark.parametrize(("scheme", "readable"), [("ind-16/8", True), ("etc-8", False)])
+def test_the_criteria_agree_with_the_eye(find, photos, scheme, readable):
+    """At JPEG 85, few joins are true either way; but of ind-16/8 one knows what the photos show."""
+    finding = find(JigsawAttack(), photos[[9, 21, 24, 27]], scheme, "image", coded=coded(85))
+    shown, seen_by_attacker = ATTACK.criteria
+    assert finding.criterion == shown
+    assert finding.scores["nc"] < 0.4
+    assert (finding.scores["ssim"] > 0.5) == readable
+    assert finding.success == readable
+    assert (finding.scores["best_buddies"] >= seen_by_attacker.at_least) == readable
+    if not readable:
+        assert finding.scores["visible_joins"] < shown.at_least - 0.1
 
 
 def test_a_wrong_block_size_finds_nothing(three):
@@ -110,7 +118,7 @@ def test_no_further_image_is_begun_when_the_time_is_spent(three):
     assert np.array_equal(again, restoration.images[0])
 
 
-@pytest.mark.parametrize("scheme", ["shuffle-com-16", "le-4", "pe"])
+@pytest.mark.parametrize("scheme", ["shuffle-com-16", "le-4", "pe", "etc-1"])
 def test_schemes_without_edges_are_refused(photos, scheme):
     with pytest.raises(SchemeError, match="needs tiles with edges"):
         ATTACK.run(Ciphertexts(Scheme.preset(scheme), "image", photos[:1]))

@@ -14,19 +14,23 @@ import etc_data.torchvision_cpu  # noqa: F401
 from timm.models.convmixer import ConvMixer
 from timm.models.vision_transformer import VisionTransformer
 
+from etc_data.audit.aligned import AlignedTiles
 from etc_data.audit.evidence import Ciphertexts, EncryptedModel
+from etc_data.audit.jigsaw import solve_aligned
 from etc_data.audit.judgment import Owner, judge
 from etc_data.audit.model_alone import RowMatchingAttack, scheme_left, to_common_key
 from etc_data.audit.model_base import BaseWeightsAttack
-from etc_data.audit.model_keys import keys_against, plan_of_keys
+from etc_data.audit.model_keys import closeness_of_positions, keys_against, plan_of_keys
 from etc_data.audit.model_rows import embedding_rows, match_rows
 from etc_data.audit.topology import TopologyAttack
 from etc_data.cipher import Cipher
+from etc_data.codecs import JpegCodec, decode
 from etc_data.errors import ModelError
 from etc_data.keys import SecretKey
 from etc_data.models import encrypt_model, load_encrypted_model, save_encrypted_model
 from etc_data.models.patch_embedding import find_patch_embedding
 from etc_data.models.patch_keys import PatchKeys
+from etc_data.operations import ScrambleBlocks, ScrambleSubBlocks
 from etc_data.schemes import Scheme
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -224,10 +228,9 @@ def test_one_query_and_the_model_are_enough_for_small_common_keys(trained, queri
     assert no_model.scores["values"] < without
 
 
-@pytest.mark.parametrize("scheme", ["shuffle-ind-8", "etc-8"])
-def test_a_large_common_key_falls_to_the_statistics_of_queries_alone(trained, small_photos, scheme):
+def test_shuffled_values_fall_to_the_statistics_of_many_queries(trained, small_photos):
     victim = trained("vit")[1]
-    cipher, evidence = encrypted_model(victim, small_photos, scheme)
+    cipher, evidence = encrypted_model(victim, small_photos, "shuffle-ind-8")
     assert finding_of(RowMatchingAttack(), cipher, evidence, small_photos).scores["values"] > 0.95
     few = EncryptedModel(evidence.model, evidence.queries[:1])
     finding = finding_of(RowMatchingAttack(), cipher, few, small_photos)
@@ -235,9 +238,101 @@ def test_a_large_common_key_falls_to_the_statistics_of_queries_alone(trained, sm
     assert finding.scores["values"] < 0.1
 
 
+# -- scrambled blocks without base weights: a jigsaw of blocks in one state -------------------------
+
+
+@pytest.fixture(scope="module")
+def served(photos):
+    """A transformer trained on 36 photos of 128 px, that serves queries by etc-16; and its cipher."""
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        img_size=128, patch_size=16, embed_dim=64, depth=2, num_heads=2, num_classes=10
+    )
+    labels = torch.arange(40) // 4
+    train(model, np.delete(photos, slice(None, None, 10), 0), labels[np.arange(40) % 10 != 0], 60, 3e-3)
+    cipher = Cipher("etc-16", KEY, key_scope="dataset")
+    return encrypt_model(model, cipher, image_size=128, **HALF), cipher
+
+
+def findings_of_single_queries(model, cipher, plain, coded=None):
+    queries = cipher.encrypt(plain)
+    if coded is not None:
+        queries = np.stack([coded(query) for query in queries])
+    for number in range(len(plain)):
+        one = slice(number, number + 1)
+        yield finding_of(RowMatchingAttack(), cipher, EncryptedModel(model, queries[one]), plain[one])
+
+
+@pytest.mark.parametrize(("quality", "least"), [(None, 0.8), (95, 0.7)])
+def test_one_query_of_scrambled_blocks_is_put_together(served, photos, quality, least):
+    coded = None
+    if quality is not None:
+        codec = JpegCodec(quality=quality)
+        coded = lambda query: decode(codec.encode(query))  # noqa: E731
+    findings = list(findings_of_single_queries(*served, photos[:30:10], coded))
+    assert all(finding.success for finding in findings)
+    assert np.mean([finding.scores["joins"] for finding in findings]) > least
+    assert np.mean([finding.scores["visible_joins"] for finding in findings]) > least
+
+
+def test_a_few_queries_are_put_together_whole(served, photos):
+    model, cipher = served
+    evidence = EncryptedModel(model, cipher.encrypt(photos[::8]))
+    finding = finding_of(RowMatchingAttack(), cipher, evidence, photos[::8])
+    assert finding.success
+    assert finding.scores["values"] == finding.scores["joins"] == 1
+
+
+def test_a_model_under_another_key_is_no_help(served, photos):
+    model, _ = served
+    other = Cipher("etc-16", SecretKey(bytes(32)), key_scope="dataset")
+    for finding in findings_of_single_queries(model, other, photos[:20:10]):
+        assert not finding.success
+        assert finding.scores["joins"] < 0.1
+        assert finding.scores["visible_joins"] < 0.2
+        assert finding.scores["best_buddies"] < RowMatchingAttack.criteria[1].at_least
+
+
+def test_positions_of_neighbors_draw_blocks_together(photos):
+    """A smooth position embedding, as of a transformer trained for long, against one that is none."""
+    place = np.stack(np.divmod(np.arange(256), 16), axis=1)
+    waves = place[:, :, None] / 2.0 ** np.arange(1, 8)
+    smooth = np.concatenate([np.sin(waves), np.cos(waves)], axis=1).reshape(256, -1)
+    joins = []
+    for positions in (smooth, np.random.default_rng(0).permutation(smooth)):
+        scores = []
+        for photo in photos[:6]:
+            coded = decode(JpegCodec(quality=75).encode(photo))
+            tiles = AlignedTiles.of(coded[None], 8, 10.0)
+            tiles = tiles.drawn_together(closeness_of_positions(positions))
+            found = solve_aligned(tiles, 16, 16).tile_at
+            scores.append(np.mean(found[:, 1:] == found[:, :-1] + 1))
+        joins.append(np.mean(scores))
+    assert joins[0] > joins[1] + 0.1
+
+
+@pytest.mark.parametrize("scheme", ["etc-16", "ind-16", "ind-16/8"])
+def test_patches_smaller_than_blocks_change_nothing(trained, small_photos, scheme):
+    """Each block of 16 pixels is turned with its four patches of 8."""
+    cipher, evidence = encrypted_model(trained("vit")[1], small_photos[:5], scheme)
+    for number in range(4):
+        one = EncryptedModel(evidence.model, evidence.queries[number : number + 1])
+        finding = finding_of(RowMatchingAttack(), cipher, one, small_photos[number : number + 1])
+        assert finding.success
+        assert finding.scores["joins"] > 0.6
+    assert finding_of(RowMatchingAttack(), cipher, evidence, small_photos).scores["values"] == 1
+
+
 def test_what_is_left_has_common_draws_where_blocks_are_patches():
     assert scheme_left(Scheme.preset("ind-16/8"), (16, 16)).steps == Scheme.preset("com-16/8").steps
     assert scheme_left(Scheme.preset("ind-8"), (16, 16)) == Scheme.preset("ind-8")
+
+
+def test_patches_smaller_than_blocks_are_tiles_that_moved():
+    states = Scheme.preset("com-8").steps
+    etc, ind = (scheme_left(Scheme.preset(name), (8, 8)).steps for name in ("etc-16", "ind-16/8"))
+    assert set(etc) == {*states, ScrambleBlocks(8)}
+    assert set(ind) == {*states, ScrambleSubBlocks(16, "independent", 8)}
 
 
 # -- the parts -------------------------------------------------------------------------------------
