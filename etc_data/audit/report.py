@@ -1,26 +1,33 @@
 """The report of an audit: every finding, what follows from them, and ``report.json``."""
 
-import json
+import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 import etc_data
+from etc_data.audit.attack import Finding
+from etc_data.audit.contours import contour_agreement
 from etc_data.audit.key_space import KeySpace, key_space
 from etc_data.audit.recommendations import recommend
 from etc_data.audit.statistics import count_duplicates, mean_image_contrast
 from etc_data.audit.storage import StorageSummary, look_at_storage
 from etc_data.audit.subject import Subject
-from etc_data.audit.trials import ATTACKERS, Attacker, Exhibit, Omission, plan_trials
-from etc_data.errors import ModelError
+from etc_data.audit.trials import ATTACKERS, Exhibit, Omission, plan_trials
+from etc_data.errors import ManifestError, ModelError, OutputExistsError
 from etc_data.keys import SecretKey
 from etc_data.shards.data_set import Place
+from etc_data.shards.files import published, readable_json, writing
+from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import Manifest
+from etc_data.shards.storage import check_local, open_storage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +35,33 @@ if TYPE_CHECKING:
 REPORT_FORMAT = "etc-data-audit/1"
 
 Verdict = Literal["broken", "leaks", "held", "not tried"]
+
+_JSON_NAME, _PAGE_NAME = "report.json", "report.html"
+_READER = "reader of the bucket"
+_TRAINER = "training provider"
+_SEE_THE_BUCKET_TOO = "one who knows a photo", "one who can submit photos"
+_SEVERITY: tuple[Verdict, ...] = ("held", "not tried", "leaks", "broken")
+_COMES_BACK = 0.6  # agreement of outlines; of 2,800 pairs of strangers none reached 0.5
+_COUNTED = {"topology": "images", "known plaintext": "pairs", "chosen plaintext": "queries"}
+_PACKAGES = ("numpy", "scipy", "pillow", "torch")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a data set stands against one attacker, as far as was tried.
+
+    Attributes:
+        attacker: who.
+        holds: what they have.
+        verdict: ``"broken"``: an attack restored pictures.  ``"leaks"``: one tells something of them,
+            but restores none.
+        ground: what the verdict rests on.
+    """
+
+    attacker: str
+    holds: str
+    verdict: Verdict
+    ground: str
 
 
 @dataclass(frozen=True)
@@ -45,7 +79,7 @@ class AuditReport:
         mean_image: contrast of their mean image, about 1 where nothing shows.
         exhibits: the findings.
         omissions: what was not tried.
-        has_key: whether the truth was at hand.
+        settings: of the audit, as its user chose them.
         seconds: wall time.
     """
 
@@ -59,7 +93,7 @@ class AuditReport:
     mean_image: float
     exhibits: tuple[Exhibit, ...] = field(repr=False)
     omissions: tuple[Omission, ...]
-    has_key: bool
+    settings: dict[str, Any]
     seconds: float
 
     @property
@@ -67,23 +101,58 @@ class AuditReport:
         """Whether any attack restored pictures."""
         return any(exhibit.breaks for exhibit in self.exhibits)
 
-    def verdict(self, attacker: Attacker) -> Verdict:
-        """Returns how the data set stands against an attacker, as far as was tried.
+    @property
+    def has_key(self) -> bool:
+        """Whether the truth was at hand."""
+        return bool(self.settings["with_key"])
 
-        ``"leaks"``: an attack succeeded that tells something of the pictures, but restores none.
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        """How the data set stands against each attacker.
+
+        Who sees the bucket and something more is at least as far as its reader.
         """
+        reader = self._standing(_READER, ATTACKERS["reader of the bucket"])
+        trainer = Standing(
+            _TRAINER,
+            "the same files, and the model made from them alone, which tells nothing that they do not",
+            reader.verdict,
+            f"as the {_READER}",
+        )
+        standings = [reader, trainer]
+        for attacker, holds in ATTACKERS.items():
+            if attacker == _READER:
+                continue
+            own = self._standing(attacker, holds)
+            more = _SEVERITY.index(reader.verdict) > _SEVERITY.index(own.verdict)
+            if more and attacker in _SEE_THE_BUCKET_TOO:
+                own = replace(own, verdict=reader.verdict, ground=f"as the {_READER}")
+            standings.append(own)
+        return tuple(standings)
+
+    def _standing(self, attacker: str, holds: str) -> Standing:
+        """Returns how it stands by the attacks that are this attacker's own."""
         tried = [exhibit for exhibit in self.exhibits if exhibit.attacker == attacker]
         if not tried:
-            return "not tried"
-        if any(exhibit.breaks for exhibit in tried):
-            return "broken"
-        return "leaks" if any(exhibit.finding.success for exhibit in tried) else "held"
+            reasons = [omission.reason for omission in self.omissions if omission.attacker == attacker]
+            return Standing(attacker, holds, "not tried", reasons[0] if reasons else "")
+        worst = max(tried, key=lambda exhibit: _SEVERITY.index(exhibit.outcome))
+        if worst.outcome == "held":
+            names = dict.fromkeys(exhibit.finding.attack for exhibit in tried)
+            return Standing(attacker, holds, "held", f"no success: {'; '.join(names)}")
+        return Standing(attacker, holds, worst.outcome, _ground(worst.finding))
 
     @property
     def recommendations(self) -> tuple[str, ...]:
         """What the owner should do, as it follows from the findings."""
         findings = [exhibit.finding for exhibit in self.exhibits]
-        return recommend(findings, self.storage, duplicates=self.duplicates)
+        return recommend(
+            findings,
+            self.storage,
+            duplicates=self.duplicates,
+            has_key=self.has_key,
+            quick=self.settings["quick"],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content of ``report.json``; it holds no picture and no key."""
@@ -91,12 +160,10 @@ class AuditReport:
             "format": REPORT_FORMAT,
             "broken": self.broken,
             "attackers": {
-                name: {"holds": holds, "verdict": self.verdict(name)}
-                for name, holds in ATTACKERS.items()
+                s.attacker: {"holds": s.holds, "verdict": s.verdict, "ground": s.ground}
+                for s in self.standings
             },
-            "attacks": [
-                {"attacker": exhibit.attacker, **exhibit.finding.to_dict()} for exhibit in self.exhibits
-            ],
+            "attacks": [{"attacker": e.attacker, **e.finding.to_dict()} for e in self.exhibits],
             "not_tried": [
                 {"attack": o.attack, "attacker": o.attacker, "reason": o.reason} for o in self.omissions
             ],
@@ -109,14 +176,71 @@ class AuditReport:
                 "mean_image_contrast": round(self.mean_image, 3),
             },
             "key_space_bits": round(self.key_space.bits, 1),
-            "settings": {"images": self.images, "with_key": self.has_key},
-            "versions": {
-                "etc-data": etc_data.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            "settings": {"images": self.images, **self.settings},
+            "versions": versions(),
             "seconds": round(self.seconds, 1),
         }
+
+
+def title(finding: Finding) -> str:
+    """Returns the name of an attack with what it took, such as ``"topology, 5 images"``."""
+    what = _COUNTED.get(finding.attack, "")
+    return (
+        f"{finding.attack}, {counted(finding.cost[what], what)}"
+        if what in finding.cost
+        else finding.attack
+    )
+
+
+def counted(count: float, what: str) -> str:
+    """Returns a number of things, such as ``"1 query"`` of ``"queries"``."""
+    one = {"queries": "query"}.get(what, what.removesuffix("s"))
+    return f"{count:,.0f} {one if count == 1 else what}"
+
+
+def _ground(finding: Finding) -> str:
+    """Returns what won, and how many pictures came back."""
+    count = 0 if finding.restored is None else len(finding.restored)
+    back = round(count * finding.scores.get("pictures_alike", 0))
+    pictures = f" ({back} of {count} pictures came back)" if back else ""
+    return title(finding) + pictures
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what the figures depend on, as far as it is installed."""
+    found = {"etc-data": etc_data.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def weigh(exhibit: Exhibit) -> Exhibit:
+    """Returns an exhibit, the best restored pictures first; a single one that came back is a success.
+
+    Criteria are of means, and one patient's picture is one too many.  A picture came back where its
+    outlines agree with those of the plain one, in whichever colors and polarity; ``pictures_alike`` is
+    the share of them, where the key is at hand.  Scores that have no value, such as the smoothness of
+    an image without joins, are left out.
+    """
+    finding, plain = exhibit.finding, exhibit.plain
+    known = {name: score for name, score in finding.scores.items() if math.isfinite(score)}
+    finding = replace(finding, scores=known)
+    if finding.restored is None or plain is None:
+        return replace(exhibit, finding=finding)
+    count = min(len(finding.restored), len(plain))
+    agreement = contour_agreement(finding.restored[:count], plain[:count])
+    best_first = np.argsort(-agreement, kind="stable")
+    share = float((agreement >= _COMES_BACK).mean())
+    finding = replace(
+        finding,
+        success=finding.success or share > 0,
+        scores={**known, "pictures_alike": share},
+        restored=finding.restored[best_first],
+    )
+    return replace(
+        exhibit, finding=finding, encrypted=exhibit.encrypted[best_first], plain=plain[best_first]
+    )
 
 
 def audit(
@@ -158,20 +282,21 @@ def audit(
         check_same_key(Manifest.read(place), model_info(model))
     elif base is not None:
         raise ModelError("base weights help against an encrypted model, and none was given")
-    say("what lies open")
-    storage = look_at_storage(place)
+    say("to read the images")
     subject = Subject.read(place, key=key, most=images, split=split)
     subject = replace(subject, model=model, base=base)
+    say("what lies open")
+    storage = look_at_storage(place)
     exhibits, omissions = [], []
     for trial in plan_trials(subject, quick=quick):
         if isinstance(trial, Omission):
             omissions.append(trial)
         else:
             say(trial.name)
-            exhibits.append(trial.run())
+            exhibits.append(weigh(trial.run()))
     height, width = subject.height, subject.width
     return AuditReport(
-        place=str(place),
+        place=str(open_storage(place)),
         storage=storage,
         key_space=key_space(subject.manifest.scheme, height, width),
         codec=subject.codec,
@@ -181,35 +306,86 @@ def audit(
         mean_image=mean_image_contrast(subject.encrypted),
         exhibits=tuple(exhibits),
         omissions=tuple(omissions),
-        has_key=key is not None,
+        settings={
+            "with_key": key is not None,
+            "quick": quick,
+            "split": split,
+            "most_images": images,
+            "with_model": model is not None,
+            "with_base": base is not None,
+        },
         seconds=time.monotonic() - start,
     )
 
 
+@contextmanager
+def report_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder that only the owner may read, before the work; an error leaves nothing of it.
+
+    Args:
+        folder: for the report; it holds nothing yet.
+
+    Raises:
+        OutputExistsError: the folder holds something, or lies in a data set or a ledger.
+        StorageError: it is a URL.
+        EtcError: it cannot be made, or Jinja2 is not installed.
+    """
+    from etc_data.audit.report_page import page_template
+
+    check_local(folder, "the report's folder")
+    page_template()  # its package may be missing
+    with writing(folder):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise OutputExistsError(f"{folder} is not empty", "choose another folder")
+        _check_outside(folder)
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    try:
+        yield
+    except BaseException:
+        for name in (_JSON_NAME, _PAGE_NAME):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            for made in missing:
+                made.rmdir()
+        raise
+
+
+def _check_outside(folder: Path) -> None:
+    resolved = folder.resolve()
+    for ancestor in (resolved, *resolved.parents):
+        if Ledger(ancestor).is_ours():
+            raise OutputExistsError(
+                f"{folder} lies inside the ledger {ancestor}, which holds nothing else",
+                "choose a folder outside of it",
+            )
+        with suppress(ManifestError):
+            Manifest.read(ancestor)
+            raise OutputExistsError(
+                f"{folder} lies inside the data set {ancestor}, and its plain pictures would be "
+                "uploaded too",
+                "choose a folder outside of it",
+            )
+
+
 def write_report(report: AuditReport, folder: Path) -> tuple[Path, Path]:
-    """Writes ``report.json`` and ``report.html`` into a folder that only the owner may read.
+    """Writes ``report.json`` and ``report.html``, each whole or not at all; see `report_folder`.
 
     Returns:
         The paths of both.
 
     Raises:
-        OutputExistsError: the folder holds something.
-        EtcError: it cannot be written.
+        EtcError: the folder cannot be written.
     """
     from etc_data.audit.report_page import render
-    from etc_data.errors import OutputExistsError
-    from etc_data.shards.files import published, writing
 
+    contents = {
+        folder / _PAGE_NAME: render(report).encode(),
+        folder / _JSON_NAME: readable_json(report.to_dict()),
+    }
     with writing(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise OutputExistsError(f"{folder} is not empty", "choose another folder")
-        folder.chmod(0o700)
-        contents = {
-            "report.json": (json.dumps(report.to_dict(), indent=1) + "\n").encode(),
-            "report.html": render(report).encode(),
-        }
-        for name, data in contents.items():
-            with published(folder / name) as file:
+        for path, data in contents.items():
+            with published(path) as file:
                 file.write(data)
-    return folder / "report.json", folder / "report.html"
+    return folder / _JSON_NAME, folder / _PAGE_NAME

@@ -1,20 +1,16 @@
 """`etc-data audit`: attack one's own data set, and see what came of it."""
 
-import json
 import shlex
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from etc_data.cli.options import PlaceType, key_options, load_key, say
-from etc_data.errors import OutputExistsError
-from etc_data.shards.output import check_apart
-from etc_data.shards.storage import check_local, is_url
+from etc_data.cli.options import PlaceType, key_options, load_key, printable, say
+from etc_data.cli.paragraphs import paragraph
 
 _QUICK_IMAGES = 200
-_OUTCOMES = {"broken": "pictures restored", "leaks": "succeeded", "held": "failed"}
+_COLUMN = 13  # where the texts begin
 
 
 @click.command()
@@ -76,28 +72,25 @@ def audit(
       etc-data audit s3://bucket/set --no-key -o report/
       etc-data audit shards/ --key clinic.key -o report/ --model served.safetensors --base start.pth
     """
-    check_local(output, "the report's folder")
-    if output.exists() and any(output.iterdir()):
-        raise OutputExistsError(f"{output} is not empty", "choose another folder")
-    if not is_url(place):
-        check_apart(output, Path(place))
     if no_key and (key_path is not None or passphrase):
         raise click.UsageError("--no-key and a key exclude each other")
     if base is not None and model is None:
         raise click.UsageError("--base helps against an encrypted model: add --model")
+    if architecture is not None and base is None:
+        raise click.UsageError("--architecture is that of base weights: add --base")
     key = None if no_key else load_key(key_path, passphrase)
     from etc_data.audit.report import audit as run_audit
-    from etc_data.audit.report import write_report
+    from etc_data.audit.report import report_folder, write_report
 
     victim = plain = None
-    if model is not None:
-        from etc_data.models import load_encrypted_model, model_info
-        from etc_data.models.plain_files import load_plain_model
+    with report_folder(output), Console(stderr=True).status("reading") as status:
+        if model is not None:
+            from etc_data.models import load_encrypted_model, model_info
+            from etc_data.models.plain_files import load_plain_model
 
-        victim = load_encrypted_model(model)
-        if base is not None:
-            plain = load_plain_model(base, architecture, model_info(victim).image_size)
-    with Console(stderr=True).status("reading") as status:
+            victim = load_encrypted_model(model)
+            if base is not None:
+                plain = load_plain_model(base, architecture, model_info(victim).image_size)
         report = run_audit(
             place,
             key=key,
@@ -108,26 +101,20 @@ def audit(
             base=plain,
             say=lambda name: status.update(f"trying: {name}"),
         )
-    json_path, page = write_report(report, output)
+        json_path, page = write_report(report, output)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=1))
-    table = Table(box=None, pad_edge=False)
-    for column in ("attack", "attacker", "outcome", "score"):
-        table.add_column(column)
-    for exhibit in report.exhibits:
-        finding = exhibit.finding
-        score = finding.scores.get(finding.criterion.score, float("nan"))
-        images_used = finding.cost.get("images")
-        name = finding.attack if images_used is None else f"{finding.attack} ({images_used:.0f})"
-        outcome = _OUTCOMES[exhibit.outcome]
-        table.add_row(name, exhibit.attacker, outcome, f"{finding.criterion.score} {score:.3f}")
-    Console(stderr=True).print(table)
-    say(
-        "BROKEN: an attack gave pictures back"
-        if report.broken
-        else "no attack that was tried gave pictures back"
-    )
-    say(f"  look at  {page}")
-    say(f"  figures  {shlex.quote(str(json_path))}")
+        click.echo(json_path.read_text(encoding="utf-8"), nl=False)
+    marks = {"broken": "BROKEN", "held": "held" if key else "unsure"}
+    if report.broken:
+        say("BROKEN: an attack gave pictures back")
+    elif key:
+        say("no attack that was tried gave pictures back")
+    else:
+        say("no attack is sure to have given pictures back: look at those restored")
+    for standing in report.standings:
+        mark = marks.get(standing.verdict, standing.verdict)
+        say(paragraph(f"  {mark}", f"{standing.attacker}: {standing.ground}", _COLUMN))
     for sentence in report.recommendations:
-        say(f"  - {sentence}")
+        say(paragraph("  -", sentence, 4))
+    say(f"look at  {printable(shlex.quote(str(page)))}")
+    say(f"figures  {printable(shlex.quote(str(json_path)))}")

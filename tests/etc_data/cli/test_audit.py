@@ -1,11 +1,14 @@
 """`etc-data audit`: the whole command on real photos, its page and its figures."""
 
+import base64
 import copy
 import json
 import re
 import shutil
 import stat
 import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -16,6 +19,8 @@ import etc_data.torchvision_cpu  # noqa: F401
 # isort: split
 import timm
 
+from etc_data import SecretKey
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -23,10 +28,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def owner(tmp_path_factory, etc, pictures):
     """A folder with a key and two data sets: one key for all, and a key for each and small blocks."""
     folder = tmp_path_factory.mktemp("owner")
-    assert etc("keygen", folder / "key").code == 0
+    SecretKey(bytes(range(7, 39))).save(folder / "key")  # it decides which photos are attacked first
     for scope, scheme in (("dataset", "etc-16"), ("image", "etc-8")):
         options = ["--key", folder / "key", "--size", "96", "--limit", "40", "--key-scope", scope]
-        options += ["--scheme", scheme, "--quality", "85"]
+        options += ["--scheme", scheme, "--quality", "50"]
         done = etc("encrypt", pictures / "imagenette128", folder / scope, *options)
         assert done.code == 0, done.err
     return folder
@@ -56,6 +61,7 @@ def test_one_key_for_all_is_broken_by_who_reads_the_bucket(audited):
     assert report["broken"]
     assert {name: a["verdict"] for name, a in report["attackers"].items()} == {
         "reader of the bucket": "broken",
+        "training provider": "broken",
         "inference provider": "not tried",
         "one who knows a photo": "broken",
         "one who can submit photos": "broken",
@@ -79,9 +85,11 @@ def test_a_key_for_each_image_leaves_membership(audited):
 def test_stranger_breaks_it_too_and_sees_no_plain_image(audited):
     report, page, _ = audited["dataset", "stranger"]
     assert report["broken"]
-    assert report["attackers"]["one who knows a photo"]["verdict"] == "not tried"
+    for attacker in ("training provider", "one who knows a photo", "one who can submit photos"):
+        assert report["attackers"][attacker]["verdict"] == "broken"
     assert {row["attack"] for row in report["not_tried"]} >= {"known plaintext", "chosen plaintext"}
     assert "plain picture" not in page
+    assert "encrypted picture" not in page
     assert "restored picture" in page
     assert not audited["image", "stranger"][0]["broken"]
 
@@ -96,13 +104,15 @@ def test_each_attack_has_what_the_format_names(audited):
             assert row["criterion"]["score"] in row["scores"] or not row["success"]
 
 
-def test_page_needs_no_network_and_knows_no_secret(audited, owner):
+def test_page_needs_no_network_and_knows_no_secret(audited, owner, pictures):
+    secret = SecretKey.load(owner / "key")._secret
     words = re.findall(r"[0-9a-zA-Z+/=_-]{24,}", (owner / "key").read_text())
-    assert words
+    words += [secret.hex(), base64.b64encode(secret).decode().rstrip("=")]
     for report, page, done in audited.values():
         assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:)", page)
         assert "@import" not in page
         assert "url(" not in page
+        assert "default-src 'none'" in page
         for word in words:
             assert word not in page + json.dumps(report) + done.err
 
@@ -115,15 +125,12 @@ def test_only_the_owner_may_look(owner, audited):
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_page_fits_the_window_of_a_browser(audited, tmp_path, width):
-    page = audited["dataset", "key"][1]
-    tell = "<script>document.title = [document.documentElement.scrollWidth, innerWidth," + (
-        "[...document.images].filter(i => i.naturalWidth > 0).length, document.images.length]"
-        ".join(' ')</script>"
-    )
-    (tmp_path / "page.html").write_text(page.replace("</html>", f"{tell}</html>"))
-    frame = f'<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'
+    (tmp_path / "page.html").write_text(audited["dataset", "key"][1])
     (tmp_path / "frame.html").write_text(
-        f"{frame}<script>onload = () => document.title = frames[0].document.title</script>"
+        f'<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'
+        "<script>onload = () => { const page = frames[0].document; document.title = "
+        "[page.documentElement.scrollWidth, frames[0].innerWidth, [...page.images].filter("
+        "i => i.naturalWidth > 0).length, page.images.length].join(' ') }</script>"
     )
     done = subprocess.run(
         [
@@ -153,8 +160,9 @@ def test_refusals_come_before_any_work(owner, etc, tmp_path):
     assert etc("keygen", tmp_path / "other").code == 0
     for arguments, message in (
         ([owner / "dataset", *key, "-o", tmp_path / "full"], "is not empty"),
-        ([owner / "dataset", *key, "-o", owner / "dataset" / "report"], "overlap"),
+        ([owner / "dataset", *key, "-o", owner / "dataset" / "report"], "inside the data set"),
         ([owner / "dataset", "--key", tmp_path / "other", "-o", tmp_path / "r"], "the key given is"),
+        ([owner / "dataset", *key, "--architecture", "x", "-o", tmp_path / "r"], "add --base"),
         ([owner / "dataset", *key, "--no-key", "-o", tmp_path / "r"], "exclude each other"),
         ([owner / "dataset", *key, "-o", "s3://bucket/report"], "must be a folder of this machine"),
         ([tmp_path / "full", *key, "-o", tmp_path / "r"], "no finished data set"),
@@ -166,8 +174,35 @@ def test_refusals_come_before_any_work(owner, etc, tmp_path):
     assert (tmp_path / "full" / "mine").read_text() == "mine"
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_lines_are_as_wide_as_the_terminal(owner, etc, tmp_path, columns):
+    arguments = ["--images", "3", "--no-key", "--quick", "-o", tmp_path / "r"]
+    done = etc("audit", owner / "dataset", *arguments, environment={"COLUMNS": str(columns)})
+    lines = [line for line in done.err.splitlines() if str(tmp_path) not in line]
+    assert len(lines) > 8
+    assert max(map(len, lines)) <= columns
+    assert done.out == ""
+
+
+@pytest.mark.parametrize("fault", ["terminated", "disk full"])
+def test_half_an_audit_leaves_nothing(owner, child_environment, tmp_path, fault):
+    command = [sys.executable, "-m", "etc_data.cli.main", "audit", owner / "dataset", "--quick"]
+    command += ["--images", "3", "--key", owner / "key", "-o", tmp_path / "new" / "report"]
+    if fault == "disk full":
+        command = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", *command]
+    process = subprocess.Popen(command, env=child_environment(), stderr=subprocess.PIPE, text=True)
+    if fault == "terminated":
+        while process.poll() is None and not (tmp_path / "new" / "report").exists():
+            time.sleep(0.01)
+        process.terminate()
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, fault) in ((143, "terminated"), (1, "disk full"))
+    assert "cannot be written" in err or fault == "terminated"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_encrypted_model_gives_its_queries_away(tmp_path, etc, pictures):
-    from etc_data import Cipher, SecretKey
+    from etc_data import Cipher
     from etc_data.models import encrypt_model, save_encrypted_model
 
     torch.manual_seed(0)
