@@ -6,7 +6,9 @@ by their edges (`edges`, `assembly`) and their color orders matched (`color_orde
 flip, one polarity and one color order of the whole stay unknown; the eye decides among the 96.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -115,7 +117,8 @@ def _value_decryption(images: Bytes, structure: Structure) -> Plan:
     groups = units.transpose(1, 0, 2)
     if structure.assignment == "common":
         groups = units.reshape(1, -1, units.shape[2])
-    rows = np.stack([_value_row(group, structure) for group in groups])
+    with ThreadPoolExecutor() as pool:  # linear assignment lets other threads run
+        rows = np.stack(list(pool.map(partial(_value_row, structure=structure), groups)))
     tiles = (height // side) * (width // side)
     state_of_tile = np.arange(tiles) if len(rows) > 1 else np.zeros(tiles, np.intp)
     halves = structure.shuffled == "half"
