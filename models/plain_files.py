@@ -86,7 +86,7 @@ def _by_name(
     if name is None:
         raise ModelError(
             f"{path} does not tell its architecture",
-            "give its name in timm, such as --model vit_tiny_patch16_224",
+            "give its name in timm, such as vit_tiny_patch16_224",
         )
     if not timm.is_model(name):
         raise ModelError(f"timm has no architecture {name!r}", "timm.list_models() lists them")

@@ -1,13 +1,12 @@
-"""How alike two pictures are: PSNR, SSIM, and LPIPS where its weights are at hand."""
+"""How alike two pictures are: PSNR and SSIM."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from etc_data.audit.evidence import Bytes
-from etc_data.errors import EtcError, ImageError
+from etc_data.errors import ImageError
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -29,7 +28,7 @@ def psnr(images: Bytes, others: Bytes) -> npt.NDArray[np.float64]:
     Raises:
         ImageError: the shapes differ.
     """
-    _check(images, others)
+    check_pairs(images, others)
     error = (images.astype(np.float64) - others) ** 2
     with np.errstate(divide="ignore"):
         return np.asarray(10 * np.log10(_PEAK**2 / error.mean(axis=(1, 2, 3))))
@@ -48,7 +47,7 @@ def ssim(images: Bytes, others: Bytes) -> npt.NDArray[np.float64]:
     Raises:
         ImageError: the shapes differ, or the images are smaller than the window.
     """
-    _check(images, others)
+    check_pairs(images, others)
     smallest = 2 * _WINDOW_RADIUS + 1
     if min(images.shape[1:3]) < smallest:
         raise ImageError(
@@ -80,35 +79,12 @@ def _window_mean(values: Floats) -> Floats:
     return values
 
 
-def lpips(images: Bytes, others: Bytes, *, weights: Path) -> npt.NDArray[np.float64]:
-    """Returns the learned perceptual distance of each pair (Zhang et al. 2018), 0 where equal.
-
-    Nothing is downloaded: the package ``lpips`` must be installed, and `weights` must be the state
-    dictionary of its whole network (``lpips.LPIPS(net="alex").state_dict()``), saved once elsewhere.
+def check_pairs(images: Bytes, others: Bytes) -> None:
+    """Checks that images and others are of one shape, [n, H, W, 3].
 
     Raises:
-        ImageError: the shapes differ.
-        EtcError: the package or the weights are missing.
+        ImageError: they are not.
     """
-    _check(images, others)
-    try:
-        import lpips as package  # type: ignore[import-not-found, unused-ignore]
-        import torch
-    except ImportError:
-        raise EtcError("LPIPS needs the package lpips", "pip install lpips") from None
-    if not weights.is_file():
-        raise EtcError(f"LPIPS needs its weights; there is no file {weights}")
-    network = package.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False).eval()
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-
-    def scaled(pixels: Bytes) -> Any:
-        return torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
-
-    with torch.inference_mode():
-        return np.asarray(network(scaled(images), scaled(others)).flatten().double().numpy())
-
-
-def _check(images: Bytes, others: Bytes) -> None:
     if images.shape != others.shape or images.ndim != 4:
         raise ImageError(
             f"images of shapes {images.shape} and {others.shape} cannot be compared; both must be "

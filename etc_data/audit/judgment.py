@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,12 +19,16 @@ from etc_data.keystream import BoolArray
 from etc_data.plans import Plan
 from etc_data.schemes import KeyScope, Scheme
 from etc_data.states import (
+    COLORS,
     StateTable,
     color_states,
     join_shared,
     orientation_states,
     polarity_states,
 )
+
+if TYPE_CHECKING:
+    from etc_data.audit.lpips import Lpips
 
 _PEAK_PSNR = 99.0  # stands for equal images, whose PSNR is infinite
 _SMALLEST_FOR_SSIM = 11
@@ -38,11 +42,13 @@ class Owner:
         cipher: scheme, key and key scope.
         plain: uint8 [k, H, W, 3]; image i is the plain form of image i attacked, as encrypted.
         nonces: of these images with key scope ``"image"``, else empty.
+        lpips: compares pictures as well, where its weights are at hand.
     """
 
     cipher: Cipher
     plain: Bytes = field(repr=False)
     nonces: Sequence[bytes] = ()
+    lpips: "Lpips | None" = None
 
     def plans(self, count: int, height: int, width: int) -> list[Plan]:
         """Returns the plans of the first `count` images; one where all images share it."""
@@ -81,6 +87,8 @@ def judge(
         scores["psnr"] = float(np.minimum(psnr(pictures, plain), _PEAK_PSNR).mean())
         if min(plain.shape[1:3]) >= _SMALLEST_FOR_SSIM:
             scores["ssim"] = float(ssim(pictures, plain).mean())
+        if owner.lpips is not None:
+            scores["lpips"] = float(owner.lpips(pictures, plain).mean())
         scores["contours"] = float(contour_agreement(pictures, plain).mean())
     criterion = _deciding(attack.criteria, scores)
     return Finding(
@@ -134,16 +142,17 @@ def _scores_of_plan(residual: tuple[Any, Any], plain: Bytes, structure: Structur
     (height, width), tile = plain.shape[1:3], structure.tile
     right = _values_right(*residual, height, width)
     down, across = _joined(*residual, height, width, tile)
+    joins = np.concatenate([down.reshape(-1), across.reshape(-1)])
     scores = {
         "values": float(right.mean()),
-        "joins": float(np.concatenate([down.reshape(-1), across.reshape(-1)]).mean()),
+        "joins": float(joins.mean()) if len(joins) else 1.0,
     }
     if structure.shuffled is None and not structure.pixelwise:
         rows, columns = height // tile, width // tile
         scores |= puzzle_scores(
-            _all(right.reshape(rows, tile, columns, -1), (1, 3)),
-            _all(across.reshape(rows, tile, columns - 1, -1), (1, 3)),
-            _all(down.reshape(rows - 1, columns, -1), (2,)),
+            _all(right.reshape(rows, tile, columns, tile * COLORS), (1, 3)),
+            _all(across.reshape(rows, tile, columns - 1, COLORS), (1, 3)),
+            _all(down.reshape(rows - 1, columns, tile * COLORS), (2,)),
         )
         if tile > 1:
             visible = [visible_joins(image, *residual, tile) for image in plain]

@@ -1,47 +1,41 @@
 """The report of an audit: every finding, what follows from them, and ``report.json``."""
 
-import math
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 import etc_data
 from etc_data.audit.attack import Finding
-from etc_data.audit.contours import contour_agreement
 from etc_data.audit.key_space import KeySpace, key_space
 from etc_data.audit.recommendations import recommend
 from etc_data.audit.statistics import count_duplicates, mean_image_contrast
 from etc_data.audit.storage import StorageSummary, look_at_storage
 from etc_data.audit.subject import Subject
 from etc_data.audit.trials import ATTACKERS, Exhibit, Omission, plan_trials
-from etc_data.errors import ManifestError, ModelError, OutputExistsError
+from etc_data.audit.weighing import weigh
+from etc_data.errors import ModelError
 from etc_data.keys import SecretKey
 from etc_data.shards.data_set import Place
-from etc_data.shards.files import published, readable_json, writing
-from etc_data.shards.ledger import Ledger
 from etc_data.shards.manifest import Manifest
-from etc_data.shards.storage import check_local, open_storage
+from etc_data.shards.storage import open_storage
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from etc_data.audit.lpips import Lpips
 
 REPORT_FORMAT = "etc-data-audit/1"
 
 Verdict = Literal["broken", "leaks", "held", "not tried"]
 
-_JSON_NAME, _PAGE_NAME = "report.json", "report.html"
 _READER = "reader of the bucket"
 _TRAINER = "training provider"
 _SEE_THE_BUCKET_TOO = "one who knows a photo", "one who can submit photos"
 _SEVERITY: tuple[Verdict, ...] = ("held", "not tried", "leaks", "broken")
-_COMES_BACK = 0.6  # agreement of outlines; of 2,800 pairs of strangers none reached 0.5
 _COUNTED = {"topology": "images", "known plaintext": "pairs", "chosen plaintext": "queries"}
 _PACKAGES = ("numpy", "scipy", "pillow", "torch")
 
@@ -215,34 +209,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def weigh(exhibit: Exhibit) -> Exhibit:
-    """Returns an exhibit, the best restored pictures first; a single one that came back is a success.
-
-    Criteria are of means, and one patient's picture is one too many.  A picture came back where its
-    outlines agree with those of the plain one, in whichever colors and polarity; ``pictures_alike`` is
-    the share of them, where the key is at hand.  Scores that have no value, such as the smoothness of
-    an image without joins, are left out.
-    """
-    finding, plain = exhibit.finding, exhibit.plain
-    known = {name: score for name, score in finding.scores.items() if math.isfinite(score)}
-    finding = replace(finding, scores=known)
-    if finding.restored is None or plain is None:
-        return replace(exhibit, finding=finding)
-    count = min(len(finding.restored), len(plain))
-    agreement = contour_agreement(finding.restored[:count], plain[:count])
-    best_first = np.argsort(-agreement, kind="stable")
-    share = float((agreement >= _COMES_BACK).mean())
-    finding = replace(
-        finding,
-        success=finding.success or share > 0,
-        scores={**known, "pictures_alike": share},
-        restored=finding.restored[best_first],
-    )
-    return replace(
-        exhibit, finding=finding, encrypted=exhibit.encrypted[best_first], plain=plain[best_first]
-    )
-
-
 def audit(
     place: Place,
     *,
@@ -252,6 +218,7 @@ def audit(
     quick: bool = False,
     model: "nn.Module | None" = None,
     base: "nn.Module | None" = None,
+    lpips: "Lpips | None" = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> AuditReport:
     """Attacks a data set of one's own and reports what came of it.
@@ -265,6 +232,7 @@ def audit(
         quick: leave out what takes minutes.
         model: encrypted for this data set, to be attacked as well.
         base: the plain weights that `model` was fine-tuned from.
+        lpips: compares restored pictures with the plain ones as well.
         say: told the name of each attack before it is tried.
 
     Raises:
@@ -284,7 +252,7 @@ def audit(
         raise ModelError("base weights help against an encrypted model, and none was given")
     say("to read the images")
     subject = Subject.read(place, key=key, most=images, split=split)
-    subject = replace(subject, model=model, base=base)
+    subject = replace(subject, model=model, base=base, lpips=lpips)
     say("what lies open")
     storage = look_at_storage(place)
     exhibits, omissions = [], []
@@ -313,79 +281,7 @@ def audit(
             "most_images": images,
             "with_model": model is not None,
             "with_base": base is not None,
+            "with_lpips": lpips is not None,
         },
         seconds=time.monotonic() - start,
     )
-
-
-@contextmanager
-def report_folder(folder: Path) -> Iterator[None]:
-    """Makes a folder that only the owner may read, before the work; an error leaves nothing of it.
-
-    Args:
-        folder: for the report; it holds nothing yet.
-
-    Raises:
-        OutputExistsError: the folder holds something, or lies in a data set or a ledger.
-        StorageError: it is a URL.
-        EtcError: it cannot be made, or Jinja2 is not installed.
-    """
-    from etc_data.audit.report_page import page_template
-
-    check_local(folder, "the report's folder")
-    page_template()  # its package may be missing
-    with writing(folder):
-        if folder.is_dir() and any(folder.iterdir()):
-            raise OutputExistsError(f"{folder} is not empty", "choose another folder")
-        _check_outside(folder)
-        missing = [one for one in (folder, *folder.parents) if not one.exists()]
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    try:
-        yield
-    except BaseException:
-        for name in (_JSON_NAME, _PAGE_NAME):
-            (folder / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            for made in missing:
-                made.rmdir()
-        raise
-
-
-def _check_outside(folder: Path) -> None:
-    resolved = folder.resolve()
-    for ancestor in (resolved, *resolved.parents):
-        if Ledger(ancestor).is_ours():
-            raise OutputExistsError(
-                f"{folder} lies inside the ledger {ancestor}, which holds nothing else",
-                "choose a folder outside of it",
-            )
-        with suppress(ManifestError):
-            Manifest.read(ancestor)
-            raise OutputExistsError(
-                f"{folder} lies inside the data set {ancestor}, and its plain pictures would be "
-                "uploaded too",
-                "choose a folder outside of it",
-            )
-
-
-def write_report(report: AuditReport, folder: Path) -> tuple[Path, Path]:
-    """Writes ``report.json`` and ``report.html``, each whole or not at all; see `report_folder`.
-
-    Returns:
-        The paths of both.
-
-    Raises:
-        EtcError: the folder cannot be written.
-    """
-    from etc_data.audit.report_page import render
-
-    contents = {
-        folder / _PAGE_NAME: render(report).encode(),
-        folder / _JSON_NAME: readable_json(report.to_dict()),
-    }
-    with writing(folder):
-        for path, data in contents.items():
-            with published(path) as file:
-                file.write(data)
-    return folder / _JSON_NAME, folder / _PAGE_NAME

@@ -62,6 +62,7 @@ _SCORES = {
     "block_smoothness": "the same from block to block, of encrypted images as they are",
     "contours": "how well outlines agree with the plain picture's: 1 the same, 0 unrelated",
     "ssim": "structural similarity to the plain picture: 1 the same",
+    "lpips": "learned perceptual distance to the plain picture: 0 the same",
     "psnr": "peak signal-to-noise ratio to the plain picture in dB; 99 stands for equal",
     "gain": "SSIM above that of the mean picture",
     "recognized": "share of photos whose encrypted form was found",
@@ -220,5 +221,6 @@ def _settings(report: "AuditReport") -> dict[str, str]:
         "quick": words[settings["quick"]],
         "encrypted model attacked": words[settings["with_model"]],
         "base weights at hand": words[settings["with_base"]],
+        "LPIPS weights at hand": words[settings["with_lpips"]],
         "time": f"{report.seconds:.0f} s",
     }

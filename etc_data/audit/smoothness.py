@@ -12,14 +12,17 @@ def smoothness(images: Bytes, tile: int) -> float:
 
     Args:
         images: uint8 [n, H, W, 3].
-        tile: pixels per side; 1 compares all neighbors.
+        tile: pixels per side; 1 compares all neighbors, and so does one tile that fills the image.
     """
     pictures = images.astype(np.float32)
+    if max(images.shape[1:3]) == tile:
+        tile = 1
     across = [
-        np.abs(pictures[:, tile - 1 : -1 : tile] - pictures[:, tile::tile]).mean(),
-        np.abs(pictures[:, :, tile - 1 : -1 : tile] - pictures[:, :, tile::tile]).mean(),
+        np.abs(pictures[:, tile - 1 : -1 : tile] - pictures[:, tile::tile]),
+        np.abs(pictures[:, :, tile - 1 : -1 : tile] - pictures[:, :, tile::tile]),
     ]
+    differences = [float(one.mean()) for one in across if one.size]
     pixels = pictures.reshape(len(images), -1, 3)
     strangers = np.random.default_rng(0).permutation(pixels.shape[1])
     at_random = float(np.abs(pixels - pixels[:, strangers]).mean())
-    return 1 - float(np.mean(across)) / at_random if at_random else 0.0
+    return 1 - float(np.mean(differences)) / at_random if at_random else 0.0

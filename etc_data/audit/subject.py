@@ -25,6 +25,8 @@ from etc_data.shards.manifest import Manifest
 if TYPE_CHECKING:
     from torch import nn
 
+    from etc_data.audit.lpips import Lpips
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -37,6 +39,7 @@ class Subject:
         cipher: with the owner's key; None where the audit is done without it.
         model: encrypted under the same key, where there is one to attack.
         base: the plain weights that `model` was fine-tuned from, as far as an attacker may know them.
+        lpips: for the owner to compare pictures by.
     """
 
     manifest: Manifest
@@ -45,6 +48,7 @@ class Subject:
     cipher: Cipher | None
     model: "nn.Module | None" = field(default=None, repr=False)
     base: "nn.Module | None" = field(default=None, repr=False)
+    lpips: "Lpips | None" = None
 
     @classmethod
     def read(
@@ -115,7 +119,7 @@ class Subject:
         """Returns the truth about some of the images; None without the key."""
         if self.cipher is None:
             return None
-        return Owner(self.cipher, self.plain(chosen), self.nonces[chosen])
+        return Owner(self.cipher, self.plain(chosen), self.nonces[chosen], self.lpips)
 
     def ciphertexts(self, most: int) -> Ciphertexts:
         """Returns what whoever reads the storage has, of the first images."""

@@ -38,6 +38,12 @@ _COLUMN = 13  # where the texts begin
     help="The plain weights that it was fine-tuned from, as an attacker may have them.",
 )
 @click.option("--architecture", metavar="NAME", help="In timm, where --base does not tell its own.")
+@click.option(
+    "--lpips",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Weights of LPIPS (AlexNet), to compare pictures by it too.",
+)
 @click.option("--split", help="Look at this split only.")
 @click.option(
     "--images",
@@ -55,6 +61,7 @@ def audit(
     model: Path | None,
     base: Path | None,
     architecture: str | None,
+    lpips: Path | None,
     split: str | None,
     images: int | None,
     quick: bool,
@@ -78,9 +85,11 @@ def audit(
         raise click.UsageError("--base helps against an encrypted model: add --model")
     if architecture is not None and base is None:
         raise click.UsageError("--architecture is that of base weights: add --base")
+    if lpips is not None and no_key:
+        raise click.UsageError("--lpips compares with the plain pictures, which take the key")
     key = None if no_key else load_key(key_path, passphrase)
     from etc_data.audit.report import audit as run_audit
-    from etc_data.audit.report import report_folder, write_report
+    from etc_data.audit.report_folder import report_folder, write_report
 
     victim = plain = None
     with report_folder(output), Console(stderr=True).status("reading") as status:
@@ -91,6 +100,11 @@ def audit(
             victim = load_encrypted_model(model)
             if base is not None:
                 plain = load_plain_model(base, architecture, model_info(victim).image_size)
+        metric = None
+        if lpips is not None:
+            from etc_data.audit.lpips import Lpips
+
+            metric = Lpips.load(lpips)
         report = run_audit(
             place,
             key=key,
@@ -99,6 +113,7 @@ def audit(
             quick=quick,
             model=victim,
             base=plain,
+            lpips=metric,
             say=lambda name: status.update(f"trying: {name}"),
         )
         json_path, page = write_report(report, output)

@@ -85,6 +85,14 @@ OPTIONAL = (
     Part("Jinja2", "jinja2", "3.1", "writes the page of the audit", "audit"),
     Part("scikit-image", "skimage", "0.24", "image metrics of the audit, photos of the demo", "audit"),
     Part("scipy", "scipy", "1.13", "statistics of the audit", "audit"),
+    Part(
+        "lpips",
+        "lpips",
+        "0.1.4",
+        "audit --lpips compares pictures by it",
+        "audit",
+        "import etc_data.torchvision_cpu, lpips",
+    ),
     Part("imagecodecs", "imagecodecs", "2024.9.22", "JPEG-LS, JPEG 2000 in compress-study", "codecs"),
     Part("scikit-learn", "sklearn", "1.5", "photos of the demo", "demo"),
 )

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from etc_data.audit.image_metrics import lpips, psnr, ssim
-from etc_data.errors import EtcError, ImageError
+from etc_data.audit.image_metrics import psnr, ssim
+from etc_data.errors import ImageError
 
 metrics = pytest.importorskip("skimage.metrics")
 
@@ -31,9 +31,3 @@ def test_bad_input_is_named():
         psnr(np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 8, 3), np.uint8))
     with pytest.raises(ImageError, match="SSIM needs 11 pixels"):
         ssim(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3), np.uint8))
-
-
-def test_lpips_never_downloads(tmp_path):
-    image = np.zeros((1, 64, 64, 3), np.uint8)
-    with pytest.raises(EtcError, match="LPIPS needs"):
-        lpips(image, image, weights=tmp_path / "none.pt")

@@ -13,9 +13,11 @@ from PIL import Image
 
 from etc_data import Cipher, SecretKey
 from etc_data.audit.attack import Criterion, Finding
-from etc_data.audit.report import audit, report_folder, title, weigh, write_report
+from etc_data.audit.report import audit, title
+from etc_data.audit.report_folder import report_folder, write_report
 from etc_data.audit.report_page import render
 from etc_data.audit.trials import ATTACKERS, Exhibit
+from etc_data.audit.weighing import weigh
 from etc_data.errors import EtcError, OutputExistsError, StorageError
 from etc_data.shards import write_shards
 
@@ -57,8 +59,10 @@ def finding(attack="jigsaw", *, restored=None, success=False, **cost):
     )
 
 
-def exhibit(plain, restored, attacker="reader of the bucket", **more):
-    return Exhibit(finding(restored=restored, **more), attacker, restored, plain)
+def exhibit(plain, restored, attacker="reader of the bucket", encrypted=None, **more):
+    if encrypted is None and restored is not None:
+        encrypted = np.random.default_rng(0).permuted(restored, axis=1)
+    return Exhibit(finding(restored=restored, **more), attacker, encrypted, plain)
 
 
 # -- verdicts --------------------------------------------------------------------------------------
@@ -67,12 +71,21 @@ def exhibit(plain, restored, attacker="reader of the bucket", **more):
 def test_one_picture_that_came_back_is_a_success_and_comes_first(small_photos):
     plain, strangers = small_photos[:4], small_photos[10:14].copy()
     strangers[2] = 255 - plain[2][..., ::-1]  # other colors and polarity hide nothing
-    weighed = weigh(exhibit(plain, strangers))
+    weighed = weigh(exhibit(plain, strangers, encrypted=small_photos[20:24]))
     assert weighed.outcome == "broken"
     assert weighed.finding.scores["pictures_alike"] == 0.25
     assert np.array_equal(weighed.finding.restored[0], strangers[2])
     assert np.array_equal(weighed.plain[0], plain[2])
-    assert np.array_equal(weighed.encrypted[0], strangers[2])
+    assert np.array_equal(weighed.encrypted[0], small_photos[22])
+
+
+def test_what_shows_in_the_encrypted_picture_is_no_merit_of_an_attack(small_photos):
+    plain = small_photos[:8]
+    showing = np.clip(plain + np.random.default_rng(0).normal(0, 20, plain.shape), 0, 255)
+    showing = showing.astype(np.uint8)
+    assert weigh(exhibit(plain, showing)).finding.scores["pictures_alike"] > 0.5
+    assert weigh(exhibit(plain, showing, encrypted=showing)).outcome == "held"
+    assert weigh(exhibit(plain, plain, encrypted=showing)).finding.scores["pictures_alike"] == 1
 
 
 def test_strangers_are_no_success(small_photos):

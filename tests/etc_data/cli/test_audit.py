@@ -155,7 +155,8 @@ def test_page_fits_the_window_of_a_browser(audited, tmp_path, width):
 
 def test_refusals_come_before_any_work(owner, etc, tmp_path):
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").write_text("mine")
+    full = tmp_path / "full" / "mine"
+    full.write_text("mine")
     key = ["--key", owner / "key"]
     assert etc("keygen", tmp_path / "other").code == 0
     for arguments, message in (
@@ -164,6 +165,8 @@ def test_refusals_come_before_any_work(owner, etc, tmp_path):
         ([owner / "dataset", "--key", tmp_path / "other", "-o", tmp_path / "r"], "the key given is"),
         ([owner / "dataset", *key, "--architecture", "x", "-o", tmp_path / "r"], "add --base"),
         ([owner / "dataset", *key, "--no-key", "-o", tmp_path / "r"], "exclude each other"),
+        ([owner / "dataset", *key, "--lpips", full, "-o", tmp_path / "r"], "no weights of LPIPS"),
+        ([owner / "dataset", "--no-key", "--lpips", full, "-o", tmp_path / "r"], "take the key"),
         ([owner / "dataset", *key, "-o", "s3://bucket/report"], "must be a folder of this machine"),
         ([tmp_path / "full", *key, "-o", tmp_path / "r"], "no finished data set"),
         ([owner / "dataset", *key, "--split", "tset", "-o", tmp_path / "r"], "no split 'tset'"),
@@ -171,7 +174,7 @@ def test_refusals_come_before_any_work(owner, etc, tmp_path):
         done = etc("audit", *arguments, "--quick")
         assert message in done.error, done.error
         assert not (tmp_path / "r").exists()
-    assert (tmp_path / "full" / "mine").read_text() == "mine"
+    assert full.read_text() == "mine"
 
 
 @pytest.mark.parametrize("columns", [40, 80])
