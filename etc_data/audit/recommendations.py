@@ -29,7 +29,9 @@ def recommend(
     names = {finding.attack for finding in won}
     one_key = storage.key_scope == "dataset"
     advice = []
-    spent = sorted(f.cost["images"] for f in won if f.attack == "topology")
+    laid_out = [finding for finding in won if finding.attack == "topology"]
+    whole = [finding for finding in laid_out if finding.scores.get("pictures_alike", 1) > 0]
+    spent = sorted(finding.cost["images"] for finding in whole or laid_out)
     by_many = [images for images in spent if one_key and images > 1]
     if by_many:
         advice.append(

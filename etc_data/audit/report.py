@@ -130,7 +130,7 @@ class AuditReport:
         if not tried:
             reasons = [omission.reason for omission in self.omissions if omission.attacker == attacker]
             return Standing(attacker, holds, "not tried", reasons[0] if reasons else "")
-        worst = max(tried, key=lambda exhibit: _SEVERITY.index(exhibit.outcome))
+        worst = max(tried, key=_weight)
         if worst.outcome == "held":
             names = dict.fromkeys(exhibit.finding.attack for exhibit in tried)
             return Standing(attacker, holds, "held", f"no success: {'; '.join(names)}")
@@ -190,6 +190,10 @@ def counted(count: float, what: str) -> str:
     """Returns a number of things, such as ``"1 query"`` of ``"queries"``."""
     one = {"queries": "query"}.get(what, what.removesuffix("s"))
     return f"{count:,.0f} {one if count == 1 else what}"
+
+
+def _weight(exhibit: Exhibit) -> tuple[int, float]:
+    return _SEVERITY.index(exhibit.outcome), exhibit.finding.scores.get("pictures_alike", 0)
 
 
 def _ground(finding: Finding) -> str:

@@ -53,6 +53,13 @@ def test_one_key_is_told_by_the_fewest_images_that_were_enough():
     assert "--key-scope image" in first and "order-free" in first
 
 
+def test_images_that_gave_parts_of_pictures_count_where_none_gave_a_whole_one():
+    parts, whole = finding("topology", images=5), finding("topology", images=20)
+    parts.scores["pictures_alike"], whole.scores["pictures_alike"] = 0.0, 0.5
+    assert "images: 20 of them were enough" in advise(parts, whole)[0]
+    assert "images: 5 of them were enough" in advise(parts)[0]
+
+
 @pytest.mark.parametrize("scope", ["dataset", "image"])
 def test_a_single_image_that_fell_is_not_laid_to_one_key(scope):
     text = " ".join(advise(finding("topology", images=1), key_scope=scope, labels={}))
