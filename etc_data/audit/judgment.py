@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from etc_data.audit.lpips import Lpips
 
 _PEAK_PSNR = 99.0  # stands for equal images, whose PSNR is infinite
-_SMALLEST_FOR_SSIM = 11
+_SMALLEST_FOR_SSIM, _SMALLEST_FOR_LPIPS = 11, 32  # pixels per side
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Owner:
         cipher: scheme, key and key scope.
         plain: uint8 [k, H, W, 3]; image i is the plain form of image i attacked, as encrypted.
         nonces: of these images with key scope ``"image"``, else empty.
-        lpips: compares pictures as well, where its weights are at hand.
+        lpips: compares pictures of 32 pixels per side and more as well, where its weights are at hand.
     """
 
     cipher: Cipher
@@ -87,7 +87,7 @@ def judge(
         scores["psnr"] = float(np.minimum(psnr(pictures, plain), _PEAK_PSNR).mean())
         if min(plain.shape[1:3]) >= _SMALLEST_FOR_SSIM:
             scores["ssim"] = float(ssim(pictures, plain).mean())
-        if owner.lpips is not None:
+        if owner.lpips is not None and min(plain.shape[1:3]) >= _SMALLEST_FOR_LPIPS:
             scores["lpips"] = float(owner.lpips(pictures, plain).mean())
         scores["contours"] = float(contour_agreement(pictures, plain).mean())
     criterion = _deciding(attack.criteria, scores)
@@ -115,8 +115,9 @@ def layout_scores(owner: Owner, decryptions: Sequence[Plan]) -> dict[str, float]
 
     ``values``: the share of values that end in their place, color and polarity under the best of the
     global states.  ``joins``: of the pairs of values that meet at tile borders in the restored image,
-    the share that were neighbors in the plain one, in one polarity and color order.  Over 4-bit halves
-    both are of the high halves.  Where tiles move whole, also the `puzzle_scores` and `visible_joins`.
+    the share that were neighbors in the plain one, in one polarity and color order; of shuffled values
+    in a block that fills the image, of all pairs of neighbors.  Over 4-bit halves both are of the high
+    halves.  Where tiles move whole, also the `puzzle_scores` and `visible_joins`.
 
     Args:
         owner: the truth.
@@ -141,7 +142,10 @@ def layout_scores(owner: Owner, decryptions: Sequence[Plan]) -> dict[str, float]
 def _scores_of_plan(residual: tuple[Any, Any], plain: Bytes, structure: Structure) -> dict[str, float]:
     (height, width), tile = plain.shape[1:3], structure.tile
     right = _values_right(*residual, height, width)
-    down, across = _joined(*residual, height, width, tile)
+    # A block that fills the image has no borders; whether its values are laid out shows inside it.
+    fills = structure.shuffled is not None and max(height, width) == tile
+    grid = 1 if fills else tile
+    down, across = _joined(*residual, height, width, grid)
     joins = np.concatenate([down.reshape(-1), across.reshape(-1)])
     scores = {
         "values": float(right.mean()),

@@ -238,6 +238,9 @@ def _on_known_photos(subject: Subject) -> Iterator[Trial | Omission]:
         return
     if total > 1:
         yield Trial("recognition", partial(_recognition, subject))
+    else:
+        reason = "there is one image only, and it takes others beside it"
+        yield Omission("recognition", "one who knows a photo", reason)
     for pairs in (1, _PAIRS):
         if total > pairs:
             name = f"known plaintext, {pairs} {'pair' if pairs == 1 else 'pairs'}"

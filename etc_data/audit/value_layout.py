@@ -118,7 +118,7 @@ def _starts(correlations: Matrix, modes: Matrix, block: _Block) -> list[IntArray
     axes = 3 if block.colors > 1 else 2
     ranked = [
         (_closeness(correlations, order, block), choice, order)
-        for choice in combinations(range(1, _MODES + 1), axes)
+        for choice in combinations(range(1, modes.shape[1])[:_MODES], axes)
         for order in _rough_orders(independent_components(modes[:, choice]), block)
     ]
     ranked.sort(key=_rank, reverse=True)

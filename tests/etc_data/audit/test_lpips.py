@@ -60,6 +60,16 @@ def test_findings_are_judged_by_it_too(weights, photos):
     assert "lpips" not in without.scores
 
 
+def test_pictures_too_small_for_its_network_are_judged_without_it(weights, photos):
+    small = np.ascontiguousarray(photos[:2, :16, :16])
+    cipher = Cipher("com-16", SecretKey(bytes(32)))
+    restoration = AsIs(2).run(Ciphertexts(cipher.scheme, "dataset", cipher.encrypt(small)))
+    owner = Owner(cipher, small, lpips=Lpips.load(weights))
+    finding = judge(AsIs(2), restoration, cipher.scheme, "dataset", owner)
+    assert "lpips" not in finding.scores
+    assert finding.scores["ssim"] > 0
+
+
 def test_other_files_and_shapes_are_refused(tmp_path, weights, photos):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("no weights")

@@ -137,6 +137,16 @@ def test_gray_pictures_come_back_in_whichever_order_their_colors_are(tmp_path, p
     assert "2 of 2 pictures came back" in standings["one who knows a photo"].ground
 
 
+def test_whatever_was_not_tried_has_a_reason(tmp_path, small_photos):
+    Image.fromarray(small_photos[0]).save(tmp_path / "only.png")
+    out = tmp_path.parent / "only"
+    write_shards(tmp_path, out, Cipher("etc-8", KEY), size=32, labels=False)
+    report = audit(out, key=KEY, quick=True)
+    assert all(s.ground for s in report.standings)
+    assert report.omissions
+    assert all(omission.reason for omission in report.omissions)
+
+
 def test_titles_tell_what_an_attack_took():
     assert title(finding("topology", images=5.0)) == "topology, 5 images"
     assert title(finding("known plaintext", pairs=1.0)) == "known plaintext, 1 pair"

@@ -55,6 +55,13 @@ def test_the_values_of_a_block_find_their_places(cifar_images, size, images):
     assert polarities == 1
 
 
+@pytest.mark.parametrize("colors", [1, 3])
+def test_blocks_of_the_fewest_values_are_laid_out(small_photos, colors):
+    values = small_photos[:, :2, :2, :colors].reshape(len(small_photos), -1)
+    layout = lay_out(correlate_values(values), 2, colors)
+    assert sorted(layout.order) == list(range(4 * colors))
+
+
 def test_a_few_images_do_not_tell_the_places_of_many_values(cifar_images):
     places, _ = laid_out(cifar_images("train_00", 20)[:, 8:24, 8:24])
     assert neighbors_kept(places) < 0.5
