@@ -16,14 +16,16 @@ from etc_data.keystream import BoolArray, IntArray
 
 Floats = npt.NDArray[np.float32]
 
-_ALIKE = 6.0  # levels; tiles that differ less on the mean look the same
+_ALIKE = 6.0  # levels; tiles that differ less on the mean look the same,
+_OF_SEEN = 0.5  # unless it is more than this share of what is to be seen: a star is no empty sky
 _LEFT, _RIGHT, _UPPER, _LOWER = np.s_[:, :-1], np.s_[:, 1:], np.s_[:-1], np.s_[1:]
 
 
 def visible_joins(plain: Bytes, index: IntArray, negated: BoolArray, tile: int) -> float:
     """Returns the share of what is to be seen around joins that goes on as in the plain picture.
 
-    A join counts as much as the gray values of its two tiles vary, by their standard deviation.
+    A join counts as much as the gray values of its two tiles vary, by their standard deviation.  It is
+    1 where there are no joins, and 0 where nothing is to be seen around them.
 
     Args:
         plain: uint8 [H, W, 3].
@@ -35,14 +37,23 @@ def visible_joins(plain: Bytes, index: IntArray, negated: BoolArray, tile: int) 
     tiles = _Tiles.of(plain, index, negated, tile)
     right, weight = [], []
     for one, other, step in ((_LEFT, _RIGHT, (0, tile)), (_UPPER, _LOWER, (tile, 0))):
-        wrong = tiles.differ(plain, one, step, other)
-        wrong = np.minimum(wrong, tiles.differ(plain, other, (-step[0], -step[1]), one))
         gray = np.stack([tiles.shown[one], tiles.shown[other]]).mean(axis=-1)
-        right.append(wrong.reshape(-1) <= _ALIKE)
-        weight.append(gray.std(axis=(0, 3, 4)).reshape(-1))
+        seen = gray.std(axis=(0, 3, 4))
+        back = (-step[0], -step[1])
+        alike = _alike(tiles.differ(plain, one, step, other), seen)
+        alike |= _alike(tiles.differ(plain, other, back, one), seen)
+        right.append(alike.reshape(-1))
+        weight.append(seen.reshape(-1))
     weights = np.concatenate(weight)
+    if not len(weights):
+        return 1.0
     total = float(weights.sum())
-    return float(weights[np.concatenate(right)].sum()) / total if total else 1.0
+    return float(weights[np.concatenate(right)].sum()) / total if total else 0.0
+
+
+def _alike(difference: Floats, seen: Floats) -> BoolArray:
+    root_mean_square = np.sqrt((difference**2).mean(axis=(2, 3, 4)))
+    return (difference.mean(axis=(2, 3, 4)) <= _ALIKE) & (root_mean_square <= _OF_SEEN * seen)
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class _Tiles:
         )
 
     def differ(self, plain: Bytes, of: Any, step: tuple[int, int], others: Any) -> Floats:
-        """Returns the mean |levels| between `others` and what lies a step beyond tiles; 255 if nothing.
+        """Returns the |levels| between `others` and what lies a step beyond tiles; 255 if nothing does.
 
         Args:
             plain: the picture.
@@ -102,5 +113,5 @@ class _Tiles:
         beyond = plain[y[..., None], x[..., None], self.colors[of][:, :, None, None]].astype(np.float32)
         negated = self.negated[of][:, :, None, None, None]
         beyond = np.where(negated, 255 - beyond, beyond)
-        difference: Floats = np.abs(beyond - self.shown[others]).mean(axis=(2, 3, 4))
-        return np.where(inside, difference, np.float32(255))
+        difference: Floats = np.abs(beyond - self.shown[others])
+        return np.where(inside[..., None, None, None], difference, np.float32(255))

@@ -56,7 +56,7 @@ def test_high_halves_alone_give_the_picture(find, small_photos):
     assert finding.scores["ssim"] > 0.9
 
 
-def test_values_of_a_block_that_fills_the_image_are_not_restored_for_want_of_borders(find, small_photos):
+def test_values_of_a_block_that_fills_the_image_are_not_there_for_want_of_borders(find, small_photos):
     corners = small_photos[:, :8, :8].copy()
     few = find(ATTACK, corners[:2], "shuffle-com-8")
     assert few.scores["joins"] < 0.2

@@ -45,7 +45,29 @@ def test_blocks_of_one_color_may_lie_anywhere(photos):
     index = np.arange(128 * 128 * 3).reshape(8, 16, 8, 16, 3)
     index[:4] = index[:4, ::-1, ::-1, ::-1]
     assert visible_joins(image, index.reshape(-1), NOTHING, 16) == 1
-    assert visible_joins(np.full_like(image, 7), index.reshape(-1), NOTHING, 16) == 1
+
+
+@pytest.mark.parametrize("noise", [0, 0.7])
+def test_pictures_with_nothing_to_be_seen_are_no_success(noise):
+    random = np.random.default_rng(0)
+    blank = np.clip(random.normal(250, noise, (128, 128, 3)), 0, 255).astype(np.uint8)
+    assert assembled(encryption("com-16"), blank) < 0.05
+
+
+def test_a_few_bright_dots_do_not_look_like_others():
+    random = np.random.default_rng(0)
+    sky = np.full((128, 128, 3), 8, np.uint8)
+    y, x = random.integers(0, 128, (2, 100))
+    sky[y, x] = 240
+    tiles = np.arange(sky.size).reshape(8, 16, 8, 16, 3).swapaxes(1, 2).reshape(64, -1)
+    index = random.permutation(tiles).reshape(8, 8, 16, 16, 3).swapaxes(1, 2).reshape(-1)
+    assert visible_joins(sky, index, NOTHING, 16) < 0.1
+    assert visible_joins(sky, np.arange(sky.size), NOTHING, 16) == 1
+
+
+def test_one_tile_that_fills_the_picture_has_no_join_to_spoil(photos):
+    tile = np.ascontiguousarray(photos[0, :16, :16])
+    assert visible_joins(tile, np.arange(tile.size), np.zeros(tile.size, bool), 16) == 1
 
 
 def test_other_halves_of_the_picture_are_another_matter(photos):
