@@ -1,5 +1,6 @@
 """LPIPS: how alike two pictures are to a network that judges as people do (Zhang et al. 2018)."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ class Lpips:
             import lpips
         except ImportError:
             raise EtcError("LPIPS needs the package lpips", "pip install lpips") from None
-        network = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it calls torchvision in an old way
+            network = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False).eval()
         try:
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:

@@ -66,7 +66,12 @@ def recommend(
             "as one common key to whoever serves it. Do not serve it where queries must stay unseen."
         )
     by_one = len(spent) > len(by_many)
-    if by_one or names & _OUTLINES:
+    if by_one and not names & {*_OUTLINES, "jigsaw"}:
+        advice.append(
+            "Statistics of every image alone put it together, under any key. Choose a scheme that "
+            "scrambles many blocks: etc-8, and larger images."
+        )
+    if names & _OUTLINES:
         advice.append(
             "Outlines show in every image alone, under any key. Choose a scheme that scrambles "
             "blocks, such as etc-8."

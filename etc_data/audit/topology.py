@@ -36,6 +36,7 @@ from etc_data.states import (
 )
 
 _PARTNERS = 4  # joins considered of each line
+_AT_ONCE = 4  # blocks; linear assignment lets other threads run, but takes memory
 _MOST_SAMPLES = 20_000  # of a block's values; more make their correlations no better
 
 
@@ -122,7 +123,7 @@ def _value_decryption(images: Bytes, structure: Structure) -> Plan:
     groups = units.transpose(1, 0, 2)
     if structure.assignment == "common":
         groups = units.reshape(1, -1, units.shape[2])
-    with ThreadPoolExecutor() as pool:  # linear assignment lets other threads run
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         rows = np.stack(list(pool.map(partial(_value_row, structure=structure), groups)))
     tiles = (height // side) * (width // side)
     state_of_tile = np.arange(tiles) if len(rows) > 1 else np.zeros(tiles, np.intp)

@@ -129,7 +129,8 @@ def _on_ciphertexts(subject: Subject, quick: bool) -> Iterator[Trial | Omission]
         for count in sorted(counts & set(range(1, total + 1))):
             attack = TopologyAttack(count, _SHOWN)
             shown = slice(0, min(count, _SHOWN))
-            yield _trial(subject, f"topology, {count} images", attack, count, shown)
+            name = f"topology, {count} image{'s' if count > 1 else ''}"
+            yield _trial(subject, name, attack, count, shown)
     as_is = AsIs(min(total, _RECONSTRUCTED))
     yield _trial(subject, as_is.name, as_is, as_is.images, slice(0, as_is.images))
     fr = FeatureReconstruction("advanced", min(total, _RECONSTRUCTED))

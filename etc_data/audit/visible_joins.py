@@ -52,8 +52,9 @@ def visible_joins(plain: Bytes, index: IntArray, negated: BoolArray, tile: int) 
 
 
 def _alike(difference: Floats, seen: Floats) -> BoolArray:
-    root_mean_square = np.sqrt((difference**2).mean(axis=(2, 3, 4)))
-    return (difference.mean(axis=(2, 3, 4)) <= _ALIKE) & (root_mean_square <= _OF_SEEN * seen)
+    mean_square = (difference**2).mean(axis=(2, 3, 4))
+    little = difference.mean(axis=(2, 3, 4)) <= _ALIKE
+    return np.asarray(little & (mean_square <= (_OF_SEEN * seen) ** 2))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ def weigh(exhibit: Exhibit) -> Exhibit:
 
     Criteria are of means, and one patient's picture is one too many.  A picture came back where its
     outlines agree with those of the plain one, in whichever colors and polarity, and the attack brought
-    at least half of what did not show in the encrypted picture already.  ``pictures_alike`` is the
-    share of them, where the key is at hand.  Scores that have no value are left out.
+    at least half of what neither showed in the encrypted picture already nor is the same in another
+    picture of the set, as where all show the same organ.  ``pictures_alike`` is the share of them,
+    where the key is at hand.  Scores that have no value are left out.
     """
     finding, plain = exhibit.finding, exhibit.plain
     known = {name: score for name, score in finding.scores.items() if math.isfinite(score)}
@@ -27,6 +28,9 @@ def weigh(exhibit: Exhibit) -> Exhibit:
     count = min(len(finding.restored), len(plain))
     agreement = contour_agreement(finding.restored[:count], plain[:count])
     before = contour_agreement(exhibit.encrypted[:count], plain[:count])
+    if count > 1:
+        of_another = np.roll(plain[:count], 1, axis=0)
+        before = np.maximum(before, contour_agreement(finding.restored[:count], of_another))
     best_first = np.argsort(-agreement, kind="stable")
     came_back = agreement >= np.maximum(_COMES_BACK, (1 + before) / 2)
     share = float(came_back.mean())

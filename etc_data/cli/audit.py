@@ -42,7 +42,7 @@ _COLUMN = 13  # where the texts begin
     "--lpips",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Weights of LPIPS (AlexNet), to compare pictures by it too.",
+    help="Weights of LPIPS (AlexNet), to compare pictures of 32 px and more by it too.",
 )
 @click.option("--split", help="Look at this split only.")
 @click.option(

@@ -61,7 +61,7 @@ _JIGSAW_IND = (
 FACTS: dict[str, SchemeFacts] = {
     "etc-16": SchemeFacts(
         "ViT encrypted; ConvMixer, ViT trained on it; order-free models",
-        _TOPOLOGY + "; with an encrypted model five queries are enough",
+        _TOPOLOGY + "; with an encrypted model one query gives most, five all",
         _JIGSAW,
     ),
     "com-16": SchemeFacts("ConvMixer, ViT encrypted", _COM, _COM),

@@ -66,6 +66,12 @@ def test_a_single_image_that_fell_is_not_laid_to_one_key(scope):
     assert "One key" not in text
     assert "--key-scope" not in text
     assert "every image alone" in text
+    assert "Outlines" not in text
+
+
+@pytest.mark.parametrize("attack", ["as is", "feature reconstruction, advanced"])
+def test_outlines_are_laid_to_blocks_that_stay_in_place(attack):
+    assert "Outlines show in every image alone" in advise(finding(attack), labels={})[0]
 
 
 @pytest.mark.parametrize("scope", ["dataset", "image"])

@@ -95,6 +95,14 @@ def test_strangers_are_no_success(small_photos):
         assert weighed.finding.scores["pictures_alike"] == 0
 
 
+def test_what_all_pictures_of_a_set_share_is_no_merit_either(small_photos):
+    y, x = np.mgrid[:32, :32] - 15.5
+    disk = (np.hypot(y, x) < 12)[None, ..., None] * np.uint8(160)
+    plain = (disk + small_photos[:12] // 8).astype(np.uint8)
+    assert weigh(exhibit(plain, np.roll(plain, 3, axis=0))).outcome == "held"
+    assert weigh(exhibit(plain, plain)).finding.scores["pictures_alike"] == 1
+
+
 def test_without_plain_pictures_nothing_is_weighed(small_photos):
     for before in (exhibit(None, small_photos[:4]), exhibit(None, None)):
         assert weigh(before).finding.scores == before.finding.scores
