@@ -21,6 +21,7 @@ from etc_data.audit.loops import loop_support
 from etc_data.audit.orientations import SIDES
 from etc_data.keystream import IntArray
 
+_TELLING = 9  # tiles, see `best_buddies`
 _PARTNERS = 8  # joins considered of each line
 _SUREST = 0.05  # of the cost of the next best; what is cheaper yet is no surer
 _NEXT_BEST = (1e-3, 1e12)  # the least, and what stands for infinite where there is none
@@ -99,15 +100,18 @@ def best_buddies(image: Bytes, tile: int, noise: float = EXACT_NOISE) -> float:
     """Returns the share of joins of an assembled picture whose two lines are each other's cheapest.
 
     It tells without the truth how well it is assembled (Pomeranz, Shemesh and Ben-Shahar, A fully
-    automated greedy square jigsaw puzzle solver, 2011).
+    automated greedy square jigsaw puzzle solver, 2011).  Fewer than nine tiles tell nothing, so that it
+    is 0: of four, noise makes one join of every fourth picture such a pair.
 
     Args:
         image: uint8 [H, W, 3].
         tile: pixels per side.
         noise: in levels², see `compatibility`.
     """
-    other, backward, tone, _ = Compatibility.of(image, tile, noise).best_partners(1)
     rows, columns = image.shape[0] // tile, image.shape[1] // tile
+    if rows * columns < _TELLING:
+        return 0.0
+    other, backward, tone, _ = Compatibility.of(image, tile, noise).best_partners(1)
     first = SIDES * np.arange(rows * columns).reshape(rows, columns)
     lines = np.concatenate([first[:, :-1].reshape(-1) + 3, first[:-1].reshape(-1) + 1])
     facing = np.concatenate([first[:, 1:].reshape(-1) + 2, first[1:].reshape(-1)])

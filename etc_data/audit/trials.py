@@ -46,7 +46,8 @@ _JIGSAWS, _QUICK_JIGSAWS = (24, 120.0), (12, 20.0)  # images and seconds, see `J
 _MOST_PHOTOS = 100
 _RECONSTRUCTED = 24
 _QUERIES = 40
-_LITTLE_WORK, _QUICK_WORK = 1_200_000, 12_000_000  # see _work_of_layouts; 5 and 50 s of one core
+_LITTLE_WORK, _QUICK_WORK = 6_000_000, 12_000_000  # see _work_of_layouts; 30 and 60 s of one core
+_FEW_UNITS, _STARTS_OF_FEW = 200, 10  # of few values all starts are refined, see `value_layout`
 _LARGEST_TO_TRAIN = 64  # pixels per side
 _LEAST_TO_TRAIN = 500
 _RECOGNIZED = Criterion(
@@ -162,7 +163,8 @@ def _work_of_layouts(subject: Subject, structure: Structure) -> int:
         return 0
     units = structure.tile**2 * (1 if structure.shuffled == "pixel" else COLORS)
     blocks = subject.height * subject.width // structure.tile**2
-    return units**2 * (1 if structure.assignment == "common" else blocks)
+    starts = _STARTS_OF_FEW if units <= _FEW_UNITS else 1
+    return starts * units**2 * (1 if structure.assignment == "common" else blocks)
 
 
 def _with_own_images(subject: Subject, quick: bool) -> Iterator[Trial | Omission]:

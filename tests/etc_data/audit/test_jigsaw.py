@@ -118,6 +118,15 @@ def test_no_further_image_is_begun_when_the_time_is_spent(three):
     assert np.array_equal(again, restoration.images[0])
 
 
+def test_noise_of_a_few_tiles_is_not_called_assembled():
+    noise = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    for scheme in ("etc-16", "ind-16/8"):
+        cipher = Cipher(scheme, SecretKey(bytes(32)))
+        for image in cipher.encrypt(noise)[:, None]:
+            restoration = ATTACK.run(Ciphertexts(cipher.scheme, "dataset", image))
+            assert not judge(ATTACK, restoration, cipher.scheme, "dataset").success
+
+
 @pytest.mark.parametrize("scheme", ["shuffle-com-16", "le-4", "pe", "etc-1"])
 def test_schemes_without_edges_are_refused(photos, scheme):
     with pytest.raises(SchemeError, match="needs tiles with edges"):
