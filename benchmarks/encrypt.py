@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import cpu_name
 from rich.console import Console
 from rich.table import Table
 
@@ -166,18 +167,13 @@ def peer_call(preset: str, array: np.ndarray[Any, Any]) -> Call | None:
 
 def machine() -> dict[str, Any]:
     """Returns what a reader needs to place the figures."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
     versions = {name: version(name) for name in ("numpy", "torch")}
     try:
         versions["scramblekit"] = version("scramblekit")
     except importlib.metadata.PackageNotFoundError:
         versions["scramblekit"] = f"not installed: {PEER_HINT}"
     return {
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "threads": 1,
         "python": platform.python_version(),
         **versions,

@@ -33,6 +33,7 @@ import etc_data.torchvision_cpu  # noqa: F401
 # isort: split
 import timm
 import torch
+from machine import cpu_name
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -260,12 +261,7 @@ def budget(every: list[Row]) -> list[str]:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Returns what a reader needs to place the figures."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
-    facts = {"cpu": cpu, "threads": torch.get_num_threads(), "python": platform.python_version()}
+    facts = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "python": platform.python_version()}
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return {**facts, **{name: version(name) for name in ("torch", "timm")}}

@@ -47,6 +47,7 @@ from typing import Any
 
 import torch
 import webdataset as wds
+from machine import cpu_name
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -308,13 +309,8 @@ def default_photos(scratch: Path) -> Path:
 
 def machine() -> dict[str, Any]:
     """Returns what a reader needs to place the figures."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
     return {
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "processes": 1,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("numpy", "torch", "webdataset")},

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from machine import cpu_name
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -85,13 +86,8 @@ def attack(scheme: str, scope: KeyScope, photos: Bytes, count: int, seed: int) -
 
 def machine() -> str:
     """Returns the CPU and versions that the seconds belong to."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy"))
-    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    return f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 def table(scores: list[Score]) -> Table:

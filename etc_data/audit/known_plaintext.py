@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from etc_data.audit.assignment import assign
 from etc_data.audit.attack import Criterion, Restoration, timed
 from etc_data.audit.evidence import Bytes, KnownPairs
 from etc_data.audit.structure import Structure, structure_of
-from etc_data.errors import EtcError
 from etc_data.keystream import IntArray
 from etc_data.plans import Plan
 from etc_data.states import (
@@ -81,15 +81,6 @@ def _tiles(images: Bytes, side: int) -> Bytes:
     return grid.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, side * side * COLORS)
 
 
-def _assign(costs: npt.NDArray[np.floating]) -> IntArray:
-    """Returns for each row its column, all different, at the least total cost."""
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError:
-        raise EtcError("matching pairs needs SciPy", "pip install etc-data[audit]") from None
-    return np.asarray(linear_sum_assignment(costs)[1])
-
-
 def _plan_of_tiles(ours: Bytes, theirs: Bytes, size: tuple[int, int], side: int) -> Plan:
     """Returns the plan of tiles that moved as a whole, by the distance of every two in every state."""
     moved = join_shared(polarity_states(side), orientation_states(side))
@@ -106,7 +97,7 @@ def _plan_of_tiles(ours: Bytes, theirs: Bytes, size: tuple[int, int], side: int)
         costs = length + (put**2).sum(axis=1) - 2 * target @ put.T
         better = costs < best
         best[better], state[better] = costs[better], number
-    order = _assign(best)
+    order = assign(best)
     return Plan(*size, (side, side), order, states, state[np.arange(tiles), order])
 
 
@@ -120,7 +111,7 @@ def _match_contents(ours: Bytes, theirs: Bytes, structure: Structure) -> IntArra
         signatures.append(signature.astype(np.float32))
     mine, wanted = signatures
     squares = (wanted**2).sum(axis=1)[:, None] + (mine**2).sum(axis=1)
-    return _assign(squares - 2 * wanted @ mine.T)
+    return assign(squares - 2 * wanted @ mine.T)
 
 
 def _signed_row(
@@ -132,7 +123,7 @@ def _signed_row(
     peak = 15.0 if halves else 255.0
     mine, wanted = _by_unit(ours, unit), _by_unit(theirs, unit)
     kept, negated = _distances(wanted, mine), _distances(wanted, peak - mine)
-    order = _assign(np.minimum(kept, negated))
+    order = assign(np.minimum(kept, negated))
     here = np.arange(len(order))
     row = np.where(negated[here, order] < kept[here, order], ~order, order)
     if unit > 1:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from etc_data.audit.assignment import assign
 from etc_data.audit.model_rows import Rows, match_rows
-from etc_data.errors import EtcError
 from etc_data.keystream import IntArray
 from etc_data.models.patch_keys import PatchKeys
 from etc_data.plans import Plan
@@ -66,12 +66,8 @@ def match_positions(
     Raises:
         EtcError: SciPy is not installed.
     """
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError:
-        raise EtcError("matching positions needs SciPy", "pip install etc-data[audit]") from None
     cosines = _directions(positions) @ _directions(base).T
-    order = np.asarray(linear_sum_assignment(cosines, maximize=True)[1])
+    order = assign(cosines, maximize=True)
     return order, float(cosines[np.arange(len(order)), order].mean())
 
 

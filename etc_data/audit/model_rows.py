@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from etc_data.errors import EtcError
+from etc_data.audit.assignment import assign
 from etc_data.keystream import BoolArray, IntArray
 from etc_data.models.patch_embedding import PatchEmbedding
 
@@ -77,11 +77,7 @@ def match_rows(rows: npt.NDArray[np.floating], others: npt.NDArray[np.floating])
     likeness = np.abs(cosines)
     order = likeness.argmax(axis=1)
     if len(np.unique(order)) < len(order):  # else the best is at hand
-        try:
-            from scipy.optimize import linear_sum_assignment
-        except ImportError:
-            raise EtcError("matching rows needs SciPy", "pip install etc-data[audit]") from None
-        order = np.asarray(linear_sum_assignment(likeness, maximize=True)[1])
+        order = assign(likeness, maximize=True)
     found = cosines[np.arange(len(order)), order]
     return Match(order, found < 0, float(np.abs(found).mean()))
 

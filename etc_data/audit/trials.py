@@ -23,6 +23,7 @@ from etc_data.audit.statistics import recognize
 from etc_data.audit.structure import Structure, structure_of
 from etc_data.audit.subject import Subject
 from etc_data.audit.topology import TopologyAttack
+from etc_data.audit.value_layout import FEW
 from etc_data.errors import SchemeError
 from etc_data.states import COLORS
 
@@ -47,7 +48,7 @@ _MOST_PHOTOS = 100
 _RECONSTRUCTED = 24
 _QUERIES = 40
 _LITTLE_WORK, _QUICK_WORK = 6_000_000, 12_000_000  # see _work_of_layouts; 30 and 60 s of one core
-_FEW_UNITS, _STARTS_OF_FEW = 200, 10  # of few values all starts are refined, see `value_layout`
+_STARTS_OF_FEW = 10  # what refining all starts of few values costs, see `value_layout`
 _LARGEST_TO_TRAIN = 64  # pixels per side
 _LEAST_TO_TRAIN = 500
 _RECOGNIZED = Criterion(
@@ -163,7 +164,7 @@ def _work_of_layouts(subject: Subject, structure: Structure) -> int:
         return 0
     units = structure.tile**2 * (1 if structure.shuffled == "pixel" else COLORS)
     blocks = subject.height * subject.width // structure.tile**2
-    starts = _STARTS_OF_FEW if units <= _FEW_UNITS else 1
+    starts = _STARTS_OF_FEW if units <= FEW else 1
     return starts * units**2 * (1 if structure.assignment == "common" else blocks)
 
 

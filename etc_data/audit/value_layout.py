@@ -22,13 +22,13 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from etc_data.audit.assignment import assign
 from etc_data.audit.independent_components import independent_components
-from etc_data.errors import EtcError
 from etc_data.keystream import BoolArray, IntArray
 
 Matrix = npt.NDArray[np.float64]
 
-_FEW = 200  # values; their modes are too few to be matched, but all starts cost little
+FEW = 200  # values; their modes are too few to be matched, but all starts cost little
 _MODES = 5  # eigenvectors after the constant one that may hold slopes and colors
 _SETTLING = 3
 _FIRST_RADIUS, _LAST_RADIUS, _SHRINKING = 0.375, 0.5, 0.85  # of the block, pixels, from step to step
@@ -102,7 +102,7 @@ class _Block:
 
     @property
     def few(self) -> bool:
-        return self.values <= _FEW
+        return self.values <= FEW
 
 
 def _modes(correlations: Matrix) -> Matrix:
@@ -189,9 +189,10 @@ def _refined(correlations: Matrix, modes: Matrix, order: IntArray, block: _Block
     for counts in () if block.few else _MATCHED:
         for _ in range(_ROUNDS):
             moved = _matched(modes, _modes(_expected(correlations, order, block)), order, counts)
-            if _closeness(correlations, moved, block) <= closeness:
+            gained = _closeness(correlations, moved, block)
+            if gained <= closeness:
                 break
-            order, closeness = moved, _closeness(correlations, moved, block)
+            order, closeness = moved, gained
     return order
 
 
@@ -202,7 +203,7 @@ def _sorted_by_neighbors(correlations: Matrix, order: IntArray, block: _Block) -
     """
     radius = _FIRST_RADIUS * block.size
     while radius > _LAST_RADIUS:
-        order = _assigned(_around(block, radius) @ correlations[order])
+        order = assign(_around(block, radius) @ correlations[order], maximize=True)
         radius *= _SHRINKING
     return order
 
@@ -229,19 +230,8 @@ def _matched(modes: Matrix, waves: Matrix, order: IntArray, counts: Sequence[int
     """
     for count in counts:
         left, _, right = np.linalg.svd(waves[:, :count].T @ modes[order, :count])
-        order = _assigned(waves[:, :count] @ (left @ right) @ modes[:, :count].T)
+        order = assign(waves[:, :count] @ (left @ right) @ modes[:, :count].T, maximize=True)
     return order
-
-
-def _assigned(likeness: Matrix) -> IntArray:
-    """Returns which value each place gets: the greatest sum of likenesses, [places, values]."""
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError:
-        raise EtcError(
-            "laying out shuffled values needs SciPy", "pip install etc-data[audit]"
-        ) from None
-    return np.asarray(linear_sum_assignment(likeness, maximize=True)[1])
 
 
 def _misfit(correlations: Matrix, order: IntArray, block: _Block) -> float:
