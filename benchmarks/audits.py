@@ -18,23 +18,24 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from etc_data import SecretKey
+from etc_data import Scheme, SecretKey
+from etc_data.presets import PRESET_NAMES
 from etc_data.schemes import KeyScope
 
-BLOCKS = ("etc-16", "etc-8", "com-16", "ind-16", "com-16/8", "ind-16/8")
-OTHERS = (
-    "shuffle-com-16",
-    "shuffle-ind-16",
-    "flip-4",
-    "adaptive-16",
-    "adaptive-pixel-16",
-    "vit-16/8",
-    "le-4",
-    "ele-4",
-    "pe",
-)
+SCHEMES = ("etc-8", *PRESET_NAMES)
 SCOPES: dict[KeyScope, str] = {"dataset": "One key for all images", "image": "A key per image"}
-OUTLINES = {"as is": "as is", "feature reconstruction, advanced": "FR"}
+ATTACKS = {  # and the heads of their columns
+    "jigsaw": "jigsaw",
+    "brute force": "brute force",
+    "as is": "as is",
+    "feature reconstruction, advanced": "FR",
+    "recognition": "found",
+    "known plaintext, 1 pair": "read: 1 pair",
+    "known plaintext, 4 pairs": "4 pairs",
+    "chosen plaintext": "chosen",
+}
+DECIDING = {"topology": "joins", "as is": "contours", "feature reconstruction, advanced": "contours"}
+DECIDING |= {"recognition": "recognized", "known plaintext": "values", "chosen plaintext": "values"}
 
 
 def run(*command: str) -> str:
@@ -52,7 +53,8 @@ def audited(photos: Path, scheme: str, scope: KeyScope, images: int, seed: int, 
     key, out = work / f"{name}.key", work / name
     if not key.exists():
         SecretKey(bytes([seed]) * 32).save(key)
-    coded = ("--size", "224") if scheme in BLOCKS else ("--size", "64", "--lossless")
+    friendly = Scheme.preset(scheme).jpeg_friendly
+    coded = ("--size", "224") if friendly else ("--size", "64", "--lossless")
     data = ("--scheme", scheme, "--key-scope", scope, *coded)
     run("encrypt", str(photos), str(out), "--key", str(key), *data, "--limit", str(images))
     report = work / f"{name}-report"
@@ -64,22 +66,17 @@ def row(scheme: str, report: Any, counts: list[int]) -> list[str]:
     """Returns the cells of a report: the deciding or named score of each attack, bold for a success."""
     cells = {}
     for attack in report["attacks"]:
-        cost, scores, name = attack["cost"], attack["scores"], attack["attack"]
+        name, cost = attack["attack"], attack["cost"]
+        score = attack["scores"].get(DECIDING.get(name, "visible_joins"), 0)
         if name == "topology":
-            head, score = f"joins from {cost['images']:.0f}", scores["joins"]
-        elif name in OUTLINES:
-            head, score = OUTLINES[name], scores["contours"]
-        elif name in {"known plaintext", "chosen plaintext"}:
-            head, score = f"{name} {cost.get('pairs', '')}", scores["values"]
-        else:
-            head, score = name, scores.get("recognized", scores.get("visible_joins", 0))
-        cells[head] = f"**{score:.2f}**" if attack["success"] else f"{score:.2f}"
-    heads = [f"joins from {count}" for count in counts]
-    heads += ["jigsaw", "brute force", "as is", "FR", "recognition"]
-    heads += ["known plaintext 1.0", "known plaintext 4.0", "chosen plaintext "]
-    seconds = f"{report['seconds']:.0f}"
+            name += f", {cost['images']:.0f}"
+        elif name == "known plaintext":
+            name += f", {cost['pairs']:.0f} pair" + "s" * (cost["pairs"] > 1)
+        cells[name] = f"**{score:.2f}**" if attack["success"] else f"{score:.2f}"
+    columns = [*(f"topology, {count}" for count in counts), *ATTACKS]
     broken = "yes" if report["broken"] else "no"
-    return [f"`{scheme}`", *(cells.get(head, "") for head in heads), broken, seconds]
+    scores = (cells.get(column, "") for column in columns)
+    return [f"`{scheme}`", *scores, broken, f"{report['seconds']:.0f}"]
 
 
 def main() -> None:
@@ -92,10 +89,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave data sets and reports there")
     arguments = parser.parse_args()
     console = Console(stderr=True)
-    schemes = arguments.scheme or [*BLOCKS, *OTHERS]
+    schemes = arguments.scheme or SCHEMES
     counts = sorted({1, 5, 20, 100, arguments.images})
-    heads = ["scheme", *(f"joins from {count}" for count in counts), "jigsaw", "brute force", "as is"]
-    heads += ["FR", "found", "read: 1 pair", "4 pairs", "chosen", "broken", "seconds"]
+    joins = (f"joins from {count}" for count in counts)
+    heads = ["scheme", *joins, *ATTACKS.values(), "broken", "seconds"]
     with tempfile.TemporaryDirectory() as scratch:
         work = arguments.keep or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
